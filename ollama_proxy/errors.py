@@ -1,0 +1,232 @@
+"""Every refusal a client can meet, and the body it is told in.
+
+One class per reaction, and each says whose fault it is: the client's (4xx), the backend's (`Upstream…`),
+or ours (`Internal`). The wording is OpenAI's own where OpenAI has such an error. Never logs, never knows HTTP
+libraries; `server/` turns these into responses, `translate/` into events of a running stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "BackendError",
+    "ClientGone",
+    "ContextTooLong",
+    "Forbidden",
+    "Internal",
+    "Invalid",
+    "MethodNotAllowed",
+    "ModelNotFound",
+    "NotFound",
+    "OproxyError",
+    "TooLarge",
+    "Unsupported",
+    "UpstreamBusy",
+    "UpstreamDown",
+    "UpstreamFailed",
+    "UpstreamSlow",
+]
+
+CONTACT = (
+    "If the error persists, `oproxy status` shows the daemon and its backends; "
+    "please include the request ID {id} in a report."
+)
+
+
+class OproxyError(Exception):
+    """A refusal with an OpenAI body.
+
+    `status` is the HTTP status, `type`, `param` and `code` the fields beside `message` in
+    `{"error": {…}}`, `headers` extra response headers (lower case).
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        self.headers: dict[str, str] = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Return the whole answer body, `{"error": {"message", "type", "param", "code"}}`."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class Invalid(OproxyError):
+    """The client's request is wrong: 400 in OpenAI's wording, with the path of the culprit in `param`."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unsupported(Invalid):
+    """The request is well formed, but the model or backend behind us cannot do it."""
+
+    code = "unsupported_parameter"
+
+
+class ContextTooLong(Invalid):
+    """The prompt does not fit the model's context window. Both numbers are in tokens; None where unknown."""
+
+    code = "context_length_exceeded"
+
+    def __init__(
+        self, *, limit: int | None, tokens: int | None, param: str = "messages"
+    ) -> None:
+        self.limit, self.tokens = limit, tokens
+        what = "messages" if param == "messages" else param
+        if limit is None:
+            text = "This model's maximum context length was exceeded."
+        else:
+            text = f"This model's maximum context length is {limit} tokens."
+        if tokens is not None:
+            text += f" However, your {what} resulted in {tokens} tokens."
+        super().__init__(f"{text} Please reduce the length of the {what}.", param=param)
+
+
+class Forbidden(OproxyError):
+    """The request came by a Host or Origin that is not allowed here."""
+
+    status = 403
+    type = "invalid_request_error"
+
+
+class NotFound(OproxyError):
+    """No such URL or object."""
+
+    status = 404
+    type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    """The model is unknown. `hint` says what would make it known, e.g. a pull command."""
+
+    code = "model_not_found"
+
+    def __init__(self, model: str, *, hint: str = "") -> None:
+        text = f"The model `{model}` does not exist or you do not have access to it."
+        super().__init__(f"{text} {hint}".rstrip())
+
+
+class MethodNotAllowed(OproxyError):
+    """The URL exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+
+
+class TooLarge(OproxyError):
+    """The body is larger than `[server] max_body`."""
+
+    status = 413
+    type = "invalid_request_error"
+
+
+class ClientGone(OproxyError):
+    """The client hung up. Nobody reads the body; 499 is for our own books."""
+
+    status = 499
+    type = "invalid_request_error"
+    code = "client_closed_request"
+
+    def __init__(self, message: str = "The client closed the connection.") -> None:
+        super().__init__(message)
+
+
+class BackendError(OproxyError):
+    """The backend's fault. `backend` is its name in the config."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str = "",
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, headers=headers)
+        self.backend = backend
+
+
+class UpstreamDown(BackendError):
+    """The backend cannot be reached."""
+
+    status = 502
+    code = "backend_unreachable"
+
+
+class UpstreamSlow(BackendError):
+    """The backend did not answer within its time."""
+
+    status = 504
+    code = "backend_timeout"
+
+
+class UpstreamBusy(BackendError):
+    """The backend has too much to do; carries `retry-after` (seconds)."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+
+    def __init__(self, message: str, *, backend: str = "", retry_after: int = 2) -> None:
+        super().__init__(
+            message, backend=backend, headers={"retry-after": str(retry_after)}
+        )
+
+
+class UpstreamFailed(BackendError):
+    """The backend answered with an error of its own, which is kept: `status`, `type` and text are its words."""
+
+    status = 502
+    code = "backend_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str = "",
+        status: int = 502,
+        type: str | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, backend=backend, param=param, code=code, headers=headers)
+        self.status = status
+        if type is not None:
+            self.type = type
+
+
+class Internal(OproxyError):
+    """Our own fault. The cause goes to the daemon's log under the request id, never to the client."""
+
+    status = 500
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            "The server had an error while processing your request. Sorry about that! "
+            + CONTACT.format(id=request_id)
+        )
