@@ -91,9 +91,7 @@ class ContextTooLong(Invalid):
 
     code = "context_length_exceeded"
 
-    def __init__(
-        self, *, limit: int | None, tokens: int | None, param: str = "messages"
-    ) -> None:
+    def __init__(self, *, limit: int | None, tokens: int | None, param: str = "messages") -> None:
         self.limit, self.tokens = limit, tokens
         what = "messages" if param == "messages" else param
         if limit is None:
@@ -192,9 +190,7 @@ class UpstreamBusy(BackendError):
     code = "server_is_overloaded"
 
     def __init__(self, message: str, *, backend: str = "", retry_after: int = 2) -> None:
-        super().__init__(
-            message, backend=backend, headers={"retry-after": str(retry_after)}
-        )
+        super().__init__(message, backend=backend, headers={"retry-after": str(retry_after)})
 
 
 class UpstreamFailed(BackendError):
@@ -227,6 +223,5 @@ class Internal(OproxyError):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
-            "The server had an error while processing your request. Sorry about that! "
-            + CONTACT.format(id=request_id)
+            "The server had an error while processing your request. Sorry about that! " + CONTACT.format(id=request_id)
         )

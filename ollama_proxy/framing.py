@@ -7,7 +7,7 @@ error, so that a broken backend cannot fill the memory.
 
 from __future__ import annotations
 
-__all__ = ["DONE", "LineDecoder", "SseDecoder", "SseEvent", "Overlong", "comment", "sse"]
+__all__ = ["DONE", "LineDecoder", "Overlong", "SseDecoder", "SseEvent", "comment", "sse"]
 
 from typing import NamedTuple
 

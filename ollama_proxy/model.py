@@ -258,9 +258,7 @@ class Call(Struct, frozen=True):
     stream: bool = False
 
 
-Capability = Literal[
-    "completion", "tools", "insert", "vision", "embedding", "thinking", "audio", "image"
-]
+Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking", "audio", "image"]
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ line reader refuses lines over 512 KiB, which one batch of embeddings passes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -26,7 +25,7 @@ def gate(backend: str, hint: str = "") -> Iterator[None]:
         yield
     except BackendError:
         raise
-    except (TimeoutError, asyncio.TimeoutError) as exc:
+    except TimeoutError as exc:
         # aiohttp's ServerTimeoutError and SocketTimeoutError are TimeoutErrors too.
         raise UpstreamSlow(
             f"The backend '{backend}' did not answer in time. "
@@ -84,9 +83,7 @@ class Client:
         self.name, self.url, self.hint = name, url.rstrip("/"), hint
         self._headers = {"accept-encoding": "identity", **(headers or {})}
         # `sock_read` bounds the silence between two pieces, not the whole answer: models may take minutes to load.
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout, sock_read=read_timeout
-        )
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._pool = pool
         self._session: aiohttp.ClientSession | None = None
 

@@ -56,8 +56,6 @@ class Wire(Protocol):
 
     def read_embeddings(self, body: bytes, *, backend: str) -> Vectors: ...
 
-    def error(
-        self, status: int, body: bytes, *, backend: str, model: str, param: str = "messages"
-    ) -> OproxyError:
+    def error(self, status: int, body: bytes, *, backend: str, model: str, param: str = "messages") -> OproxyError:
         """Read an answer with an error status. `param` names the prompt in the client's wire."""
         ...
