@@ -1,0 +1,351 @@
+"""Bodies checked against their shapes; what does not fit is told in OpenAI's own words.
+
+The fast path is msgspec alone. Only when it refuses, the body is decoded without a shape and walked beside the type
+(`msgspec.inspect`) to find the culprit, its path and the wording. Whatever bytes come in, only `errors.Invalid` comes
+out. Knows types and ranges, never what a field means.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from ..errors import Invalid
+
+__all__ = ["BAD_JSON", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+BAD_JSON = (
+    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
+    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
+    "figuring out how to fix this, please contact us through our help center at help.openai.com.)"
+)
+# How much of a wrong value is repeated in the message.
+SHOWN = 100
+
+_KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY = msgspec.json.Decoder()
+# RecursionError: nested too deep. ValueError: not UTF-8, or a number with thousands of digits.
+_BROKEN = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
+
+
+def decode(body: bytes, struct: type[S]) -> tuple[S, dict[str, msgspec.Raw]]:
+    """Decode a request body into `struct`, and also into its top-level keys, undecoded. Raises errors.Invalid."""
+    try:
+        if not body.isascii():
+            body.decode()  # msgspec leaves strings under unknown keys unchecked
+        return _decoder(struct).decode(body), _KEYS.decode(body)
+    except _BROKEN as exc:
+        raise _explain(body, struct, exc) from None
+
+
+def ignored_keys(fields: Mapping[str, msgspec.Raw], struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the top-level keys that `struct` does not know and that are not null, in the order they came."""
+    known = _known(struct)
+    return tuple(key for key, raw in fields.items() if key not in known and bytes(raw) != b"null")
+
+
+@functools.cache
+def _decoder(struct: type[S]) -> msgspec.json.Decoder[S]:
+    return msgspec.json.Decoder(struct)
+
+
+@functools.cache
+def _known(struct: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(struct.__struct_encode_fields__)
+
+
+@functools.cache
+def _type(struct: type[msgspec.Struct]) -> inspect.Type:
+    return inspect.type_info(struct)
+
+
+def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Invalid:
+    """Find out what is wrong with a body that `struct` did not take."""
+    try:
+        body.decode()
+        value = _ANY.decode(body)
+    except _BROKEN:
+        return Invalid(BAD_JSON)
+    if not isinstance(value, dict):
+        return Invalid(f"Invalid body: expected an object, but got {_got(value)} instead.", code="invalid_type")
+    if value.get("model") in (None, ""):
+        return Invalid("you must provide a model parameter")
+    for problem in _walk(_type(struct), value, ""):
+        return problem
+    # The walk sees only the last of duplicate keys; msgspec checked them all.
+    return Invalid(f"Invalid request: {cause}.", code="invalid_type")
+
+
+# --- the walk -----------------------------------------------------------------------------------------------------
+
+
+def _walk(kind: inspect.Type, value: Any, path: str) -> Iterator[Invalid]:
+    """Yield what is wrong with `value`, in the order of the shape."""
+    match kind:
+        case inspect.Metadata():
+            yield from _walk(kind.type, value, path)
+        case inspect.UnionType():
+            yield from _walk_union(kind, value, path)
+        case _ if not _fits(kind, value):
+            yield wrong_type(path, _expected([kind]), value)
+        case inspect.StructType():
+            yield from _walk_struct(kind, value, path)
+        case inspect.DictType():
+            yield from _walk_dict(kind, value, path)
+        case inspect.ListType():
+            yield from _length(kind, value, path, "array")
+            for index, item in enumerate(value):
+                yield from _walk(kind.item_type, item, f"{path}[{index}]")
+        case inspect.StrType():
+            yield from _length(kind, value, path, "string")
+        case inspect.IntType() | inspect.FloatType():
+            yield from _range(kind, value, path)
+        case inspect.LiteralType():
+            if value not in kind.values:
+                yield invalid_value(path, value, kind.values)
+
+
+def _walk_union(kind: inspect.UnionType, value: Any, path: str) -> Iterator[Invalid]:
+    members = [_bare(member) for member in kind.types]
+    fitting = [member for member in members if _fits(member, value)]
+    structs = [member for member in fitting if isinstance(member, inspect.StructType)]
+    if not fitting:
+        yield wrong_type(path, _expected(members), value)
+    elif len(structs) > 1:
+        field = structs[0].tag_field or "type"
+        tag = value.get(field)
+        chosen = [member for member in structs if member.tag == tag]
+        if chosen:
+            yield from _walk_struct(chosen[0], value, path)
+        else:
+            yield from _wrong_tag(structs, field, value, path)
+    elif not any(isinstance(member, inspect.NoneType | inspect.AnyType) for member in fitting):
+        yield from _walk(fitting[0], value, path)
+
+
+def _wrong_tag(structs: Sequence[inspect.StructType], field: str, value: Any, path: str) -> Iterator[Invalid]:
+    where = _join(path, field)
+    if field not in value:
+        yield missing(where)
+    elif not isinstance(value[field], str):
+        yield wrong_type(where, "a string", value[field])
+    else:
+        yield invalid_value(where, value[field], [member.tag for member in structs])
+
+
+def _walk_struct(kind: inspect.StructType, value: Any, path: str) -> Iterator[Invalid]:
+    if kind.tag_field is not None and value.get(kind.tag_field, kind.tag) != kind.tag:
+        yield from _wrong_tag([kind], kind.tag_field, value, path)
+    for field in kind.fields:
+        where = _join(path, field.encode_name)
+        if field.encode_name in value:
+            yield from _walk(field.type, value[field.encode_name], where)
+        elif field.required:
+            yield missing(where)
+
+
+def _walk_dict(kind: inspect.DictType, value: Any, path: str) -> Iterator[Invalid]:
+    yield from _length(kind, value, path, "object")
+    for key, item in value.items():
+        for problem in _walk(kind.key_type, key, _join(path, key)):
+            # OpenAI tells of a bad key at the object that holds it.
+            yield Invalid(problem.message, param=path, code=problem.code)
+        yield from _walk(kind.value_type, item, _join(path, key))
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    return kind
+
+
+def _fits(kind: inspect.Type, value: Any) -> bool:
+    """Return whether the JSON type is right."""
+    match kind:
+        case inspect.AnyType():
+            return True
+        case inspect.NoneType():
+            return value is None
+        case inspect.BoolType():
+            return isinstance(value, bool)
+        case inspect.IntType():
+            return isinstance(value, int) and not isinstance(value, bool)
+        case inspect.FloatType():
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case inspect.StrType() | inspect.LiteralType():
+            return isinstance(value, str)
+        case inspect.ListType():
+            return isinstance(value, list)
+        case _:
+            return isinstance(value, dict)
+
+
+# --- ranges and lengths ---------------------------------------------------------------------------------------------
+
+# What OpenAI says of a thing with too many or too few members: too many, too few, the bound, what came.
+_SIZES = {
+    "array": ("array too long", "array too short", "an array with {} length {}", "an array with length {}"),
+    "string": ("string too long", "string too short", "a string with {} length {}", "a string with length {}"),
+    "object": (
+        "object has too many properties",
+        "object has too few properties",
+        "an object with {} {} properties",
+        "an object with {} properties",
+    ),
+}
+
+
+def _length(
+    kind: inspect.ListType | inspect.StrType | inspect.DictType, value: Any, path: str, what: str
+) -> Iterator[Invalid]:
+    size, (above, below, bound, got) = len(value), _SIZES[what]
+    if kind.max_length is not None and size > kind.max_length:
+        code = f"{what}_above_max_{'properties' if what == 'object' else 'length'}"
+        expected = bound.format("maximum", kind.max_length)
+        yield Invalid(
+            f"Invalid '{path}': {above}. Expected {expected}, but got {got.format(size)} instead.",
+            param=path,
+            code=code,
+        )
+    elif kind.min_length is not None and size < kind.min_length:
+        code = f"{what}_below_min_length" if size else f"empty_{what}"
+        expected = bound.format("minimum", kind.min_length)
+        below, got = (below, got.format(size)) if size else (f"empty {what}", f"an empty {what}")
+        yield Invalid(f"Invalid '{path}': {below}. Expected {expected}, but got {got} instead.", param=path, code=code)
+    elif isinstance(kind, inspect.StrType) and kind.pattern is not None and re.search(kind.pattern, value) is None:
+        yield Invalid(
+            f"Invalid '{path}': string does not match pattern. "
+            f"Expected a string that matches the pattern '{kind.pattern}'.",
+            param=path,
+            code="invalid_value",
+        )
+
+
+def _range(kind: inspect.IntType | inspect.FloatType, value: Any, path: str) -> Iterator[Invalid]:
+    word = "integer" if isinstance(kind, inspect.IntType) else "decimal"
+    if kind.le is not None and value > kind.le:
+        yield _outside(path, word, "above maximum", "above_max", "<=", kind.le, value)
+    elif kind.ge is not None and value < kind.ge:
+        yield _outside(path, word, "below minimum", "below_min", ">=", kind.ge, value)
+
+
+def _outside(path: str, word: str, side: str, code: str, sign: str, bound: float, value: Any) -> Invalid:
+    expected = f"{sign} {_show(bound)}"
+    return Invalid(
+        f"Invalid '{path}': {word} {side} value. Expected a value {expected}, but got {_show(value)} instead.",
+        param=path,
+        code=f"{word}_{code}_value",
+    )
+
+
+# --- wording --------------------------------------------------------------------------------------------------------
+
+
+def missing(path: str) -> Invalid:
+    """Return OpenAI's error for a parameter that is not there."""
+    return Invalid(f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter")
+
+
+def wrong_type(path: str, expected: str, value: Any) -> Invalid:
+    """Return OpenAI's error for a value of the wrong JSON type; `expected` has its article: "a string"."""
+    return Invalid(
+        f"Invalid type for '{path}': expected {expected}, but got {_got(value)} instead.",
+        param=path,
+        code="invalid_type",
+    )
+
+
+def invalid_value(path: str, value: str, supported: Sequence[Any]) -> Invalid:
+    """Return OpenAI's error for a word that is not in the list."""
+    words = one_of([f"'{word}'" for word in supported], "and")
+    return Invalid(
+        f"Invalid value: '{value[:SHOWN]}'. Supported values are: {words}.",
+        param=path,
+        code="invalid_value",
+    )
+
+
+def one_of(words: Sequence[str], last: str = "or") -> str:
+    """Join words as English does: `a`, `a or b`, `a, b, or c`."""
+    if len(words) < 3:
+        return f" {last} ".join(words)
+    return f"{', '.join(words[:-1])}, {last} {words[-1]}"
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _show(value: float) -> str:
+    """Print a number as JSON has it, 2.0 as 2."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    text = msgspec.json.encode(value).decode() if isinstance(value, float) else str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _got(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _expected(kinds: Sequence[inspect.Type]) -> str:
+    """Name the types OpenAI's way: `a string`, `one of a string or array of objects`."""
+    names: list[str] = []
+    for kind in kinds:
+        name = _noun(kind)
+        if name and name not in names:
+            names.append(name)
+    article = "an" if names[0][0] in "aeiou" else "a"
+    return f"{'one of ' if len(names) > 1 else ''}{article} {one_of(names)}"
+
+
+def _noun(kind: inspect.Type) -> str:
+    match _bare(kind):
+        case inspect.NoneType():
+            return ""
+        case inspect.BoolType():
+            return "boolean"
+        case inspect.IntType():
+            return "integer"
+        case inspect.FloatType():
+            return "decimal"
+        case inspect.StrType() | inspect.LiteralType():
+            return "string"
+        case inspect.ListType() as array:
+            return f"array of {_plural(array.item_type)}"
+        case _:
+            return "object"
+
+
+def _plural(kind: inspect.Type) -> str:
+    """Name what an array holds, `objects`, `strings`, `integer arrays`."""
+    bare = _bare(kind)
+    members = bare.types if isinstance(bare, inspect.UnionType) else (bare,)
+    nouns: list[str] = []
+    for member in members:
+        noun = _noun(member)
+        noun = "integer arrays" if noun.startswith("array of integer") else f"{noun}s"
+        if noun not in nouns:
+            nouns.append(noun)
+    return one_of(nouns)
