@@ -1,0 +1,25 @@
+"""The files of the documentation page, read from package data. Never the network, never a path a client gave.
+
+Swagger UI is shipped gzipped, as it is served: those bytes go out with `content-encoding: gzip`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+__all__ = ["MEDIA_TYPES", "asset"]
+
+# Every file below /docs/ that is package data.
+MEDIA_TYPES = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+}
+
+
+@cache
+def asset(name: str) -> bytes | None:
+    """Return a file of the documentation page, gzipped, or None where there is no such file."""
+    if name not in MEDIA_TYPES:
+        return None
+    return files(__package__).joinpath("data", "swagger", f"{name}.gz").read_bytes()
