@@ -51,7 +51,7 @@ class OllamaOptions(Struct):
     """Ollama's `options`, passed to Ollama as they are. Checked here because Ollama answers a wrong type with a 500."""
 
     num_ctx: Annotated[int, Meta(ge=4, le=INT32)] | None = None
-    num_predict: int | None = None
+    num_predict: Annotated[int, Meta(le=INT32)] | None = None
     num_keep: int | None = None
     num_batch: int | None = None
     num_gpu: int | None = None

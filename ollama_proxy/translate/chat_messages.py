@@ -1,0 +1,192 @@
+"""The messages of a chat request, wire to hub.
+
+Finds the names of tool results from the calls before them, gives the calls of the legacy `function_call` ids, and
+splits data URIs. Never fetches an image, never judges whether a model can take one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote_to_bytes
+
+from .. import model as hub
+from ..errors import Invalid, Unsupported
+from . import shapes_chat as wire
+from .validate import missing
+
+__all__ = ["parse_messages"]
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+
+def parse_messages(messages: Sequence[wire.Message]) -> tuple[hub.Message, ...]:
+    """Translate all messages. Raises errors.Invalid with the path of the culprit."""
+    return tuple(_Conversation().parse(messages))
+
+
+class _Conversation:
+    """What must be remembered from one message to the next: the ids of the calls made so far, with their names."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, str] = {}
+
+    def parse(self, messages: Sequence[wire.Message]) -> Iterator[hub.Message]:
+        for index, message in enumerate(messages):
+            path = f"messages[{index}]"
+            match message:
+                case wire.SystemMessage() | wire.DeveloperMessage():
+                    yield hub.Message("system", _texts(message.content), message.name)
+                case wire.UserMessage():
+                    yield hub.Message("user", _parts(message.content, path), message.name)
+                case wire.AssistantMessage():
+                    yield hub.Message("assistant", tuple(self._assistant(message, path)), message.name)
+                case wire.ToolMessage():
+                    yield hub.Message("tool", (self._result(message, path),))
+                case wire.FunctionMessage():
+                    yield hub.Message("tool", (self._function_result(message, index),))
+
+    def _assistant(self, message: wire.AssistantMessage, path: str) -> Iterator[hub.Part]:
+        if message.audio is not None:
+            raise Unsupported("Unsupported parameter: 'audio' is not supported with this model.", param=f"{path}.audio")
+        if thought := message.reasoning_content or message.reasoning:
+            yield hub.Thinking(thought)
+        if isinstance(message.content, str):
+            if message.content:
+                yield hub.Text(message.content)
+        else:
+            for part in message.content or ():
+                yield hub.Refusal(part.refusal) if isinstance(part, wire.RefusalPart) else hub.Text(part.text)
+        if message.refusal:
+            yield hub.Refusal(message.refusal)
+        if message.function_call is not None:
+            yield self._called(
+                hub.ToolCall(f"call_fn{len(self._calls)}", message.function_call.name, message.function_call.arguments)
+            )
+        for call in message.tool_calls or ():
+            if isinstance(call, wire.FunctionCall):
+                yield self._called(hub.ToolCall(call.id, call.function.name, call.function.arguments))
+            else:
+                yield self._called(hub.ToolCall(call.id, call.custom.name, call.custom.input, "custom"))
+
+    def _called(self, call: hub.ToolCall) -> hub.ToolCall:
+        self._calls[call.id] = call.name
+        return call
+
+    def _result(self, message: wire.ToolMessage, path: str) -> hub.ToolResult:
+        if not self._calls:
+            raise Invalid(
+                "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
+                "'tool_calls'.",
+                param=f"{path}.role",
+            )
+        parts = tuple(
+            part
+            for part in _parts(message.content, path)
+            if isinstance(part, hub.Text | hub.Image | hub.File)  # all that ToolContent holds
+        )
+        name = self._calls.get(message.tool_call_id) or message.name
+        return hub.ToolResult(message.tool_call_id, parts, name)
+
+    def _function_result(self, message: wire.FunctionMessage, index: int) -> hub.ToolResult:
+        """Tie a legacy result to the latest call of that function."""
+        ids = [id for id, name in self._calls.items() if name == message.name]
+        id = ids[-1] if ids else f"call_fn{index}"
+        return hub.ToolResult(id, (hub.Text(message.content or ""),), message.name)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _texts(content: str | Sequence[wire.TextPart]) -> tuple[hub.Part, ...]:
+    if isinstance(content, str):
+        return (hub.Text(content),)
+    return tuple(hub.Text(part.text) for part in content)
+
+
+def _parts(content: str | Sequence[wire.UserPart], path: str) -> tuple[hub.Part, ...]:
+    if isinstance(content, str):
+        return (hub.Text(content),)
+    return tuple(_part(part, f"{path}.content[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: wire.UserPart, path: str) -> hub.Part:
+    match part:
+        case wire.TextPart(text=text):
+            return hub.Text(text)
+        case wire.RefusalPart(refusal=refusal):
+            return hub.Refusal(refusal)
+        case wire.ImagePart(image_url=str() as url):
+            return _image(url, None, f"{path}.image_url")
+        case wire.ImagePart(image_url=wire.ImageUrl() as image):
+            return _image(image.url, image.detail, f"{path}.image_url.url")
+        case wire.AudioPart(input_audio=sound):
+            return hub.Audio(_base64(sound.data, f"{path}.input_audio.data"), sound.format, param=path)
+        case wire.FilePart(file=file):
+            return _file(file, f"{path}.file")
+    raise AssertionError(part)  # the shape lets nothing else through
+
+
+def _image(url: str, detail: str | None, path: str) -> hub.Image:
+    scheme = url[:8].lower()
+    if scheme.startswith("data:"):
+        media_type, data = _data_uri(url, path)
+        if media_type not in IMAGE_TYPES:
+            raise Invalid(
+                "You uploaded an unsupported image. Please make sure your image has of one the following formats: "
+                "['png', 'jpeg', 'gif', 'webp'].",
+                param=path,
+                code="invalid_image_format",
+            )
+        return hub.Image(data=data, media_type=media_type, detail=detail, param=path)
+    if scheme.startswith(("http://", "https://")):
+        return hub.Image(url=url, detail=detail, param=path)
+    raise Invalid(
+        f"Invalid '{path}'. Expected a valid URL, but got a value with an invalid format.",
+        param=path,
+        code="invalid_value",
+    )
+
+
+def _file(file: wire.FileData, path: str) -> hub.File:
+    if file.file_data is None:
+        if file.file_id is None:
+            raise missing(f"{path}.file_id")
+        return hub.File(file_id=file.file_id, filename=file.filename, param=path)
+    where = f"{path}.file_data"
+    if file.file_data[:5].lower() == "data:":
+        media_type, data = _data_uri(file.file_data, where)
+    else:
+        media_type, data = None, _base64(file.file_data, where)
+    return hub.File(data=data, media_type=media_type, filename=file.filename, file_id=file.file_id, param=path)
+
+
+def _data_uri(uri: str, path: str) -> tuple[str, str]:
+    """Split a data URI into media type and base64. https://www.rfc-editor.org/rfc/rfc2397"""
+    head, comma, data = uri[5:].partition(",")
+    media_type, *parameters = [part.strip().lower() for part in head.split(";")]
+    if not comma:
+        raise Invalid(f"Invalid '{path}'. Expected a base64-encoded data URL.", param=path, code="invalid_value")
+    if "base64" in parameters:
+        data = _base64(data, path)
+    else:
+        data = base64.b64encode(unquote_to_bytes(data)).decode()
+    # image/jpg is not registered, but clients write it.
+    return {"image/jpg": "image/jpeg", "": "text/plain"}.get(media_type, media_type), data
+
+
+def _base64(data: str, path: str) -> str:
+    """Return `data` as strict base64. Percent escapes, line ends and missing padding occur and are mended."""
+    if "%" in data:
+        data = unquote_to_bytes(data).decode("latin-1")
+    if any(space in data for space in "\n\r\t "):
+        data = "".join(data.split())
+    data += "=" * (-len(data) % 4)
+    try:
+        decoded = binascii.a2b_base64(data, strict_mode=True)
+    except (ValueError, binascii.Error):
+        decoded = b""
+    if not decoded:
+        raise Invalid(f"Invalid base64 in '{path}'.", param=path, code="invalid_base64")
+    return data
