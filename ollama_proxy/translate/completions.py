@@ -20,7 +20,7 @@ from .shapes import CompletionRequest
 from .texts import DecodeTokens, texts
 from .validate import decode, ignored_keys
 
-__all__ = ["ChunkWriter", "CompletionAsk", "choose", "chosen", "parse", "parse_shape", "whole", "writer"]
+__all__ = ["ChunkWriter", "CompletionAsk", "choose", "parse", "parse_shape", "whole"]
 
 # A new document begins with it: what OpenAI takes for no prompt, and what an empty one must become, because Ollama
 # takes an empty prompt as "load the model" and answers nothing.
@@ -174,25 +174,6 @@ def _options(wire: CompletionRequest, fields: Mapping[str, msgspec.Raw]) -> dict
 # --- the best of several ------------------------------------------------------------------------------------------
 
 
-def chosen(ask: CompletionAsk, events: Iterable[Event]) -> list[Event]:
-    """Return what the client gets of an answer in which prompt i has the candidates `i * best_of + k`."""
-    if ask.best_of == ask.n:
-        return list(events)
-    candidates: list[list[Event]] = [[] for _ in range(len(ask.prompts) * ask.best_of)]
-    rest: list[Event] = []
-    for event in events:
-        match event:
-            case Usage() | Note() | Fail():
-                rest.append(event)
-            case _:
-                candidates[event.index].append(event)
-    out: list[Event] = []
-    for place in range(len(ask.prompts)):
-        mine = candidates[place * ask.best_of : (place + 1) * ask.best_of]
-        out += choose(mine, ask.n, first=place * ask.n)
-    return out + rest
-
-
 def choose(candidates: Sequence[Sequence[Event]], n: int, *, first: int = 0) -> list[Event]:
     """Return the events of the `n` best candidates of one prompt, best first, numbered from `first`.
 
@@ -282,9 +263,9 @@ class ChunkWriter:
         n: int = 1,
         logprobs: int | None = None,
     ) -> None:
-        self.head = {"id": id, "object": "text_completion", "created": created, "model": model}
+        head = {"id": id, "object": "text_completion", "created": created, "model": model}
         # Encoded once: a chunk is born for each token.
-        self._head = msgspec.json.encode(self.head)[:-1] + b',"choices":['
+        self._head = msgspec.json.encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if include_usage else b"]}"
         self._include_usage = include_usage
         self._echoes, self._n, self._logprobs = echoes, n, logprobs
@@ -353,60 +334,53 @@ class ChunkWriter:
         )
 
 
-def writer(ask: CompletionAsk, *, id: str, created: int, model: str) -> ChunkWriter:
-    """Return the writer that answers `ask`."""
-    return ChunkWriter(
-        id=id,
-        created=created,
-        model=model,
-        include_usage=ask.include_usage,
-        echoes=ask.echoes,
-        n=ask.n,
-        logprobs=ask.logprobs,
-    )
-
-
-def whole(ask: CompletionAsk, events: Iterable[Event], writer: ChunkWriter) -> bytes:
-    """Gather a whole answer into one JSON body, with the id, time and model of `writer`.
-
-    `events` number the candidates `prompt * best_of + k`; the best are chosen here. Raises the error of a Fail.
-    """
+def whole(
+    events: Iterable[Event],
+    *,
+    id: str,
+    created: int,
+    model: str,
+    echoes: Sequence[str] | None = None,
+    n: int = 1,
+    logprobs: int | None = None,
+) -> bytes:
+    """Gather a whole answer into one JSON body. Raises the error of a Fail."""
     choices: dict[int, _Choice] = {}
     usage = Usage(0, 0)
-    for event in chosen(ask, events):
+    for event in events:
         match event:
             case Fail(error):
                 raise error
             case Usage():
                 usage += event
             case Text(index, text) | Refusal(index, text):
-                choice = _grown(choices, index, ask)
-                if isinstance(event, Text) and ask.logprobs is not None:
-                    _add_logprobs(choice.probs, event.logprobs or (), choice.offset, ask.logprobs)
+                choice = _grown(choices, index, echoes, n)
+                if isinstance(event, Text) and logprobs is not None:
+                    _add_logprobs(choice.probs, event.logprobs or (), choice.offset, logprobs)
                 choice.pieces.append(text)
                 choice.offset += len(text)
             case Finish(index):
-                _grown(choices, index, ask).reason = _reason(event)
+                _grown(choices, index, echoes, n).reason = _reason(event)
             case _:
                 pass  # as in ChunkWriter.feed
     written = [
         {
             "text": "".join(choice.pieces),
             "index": index,
-            "logprobs": None if ask.logprobs is None else choice.probs,
+            "logprobs": None if logprobs is None else choice.probs,
             "finish_reason": choice.reason,
         }
         for index, choice in sorted(choices.items())
     ]
-    return msgspec.json.encode({**writer.head, "choices": written, "usage": _usage(usage)})
+    head = {"id": id, "object": "text_completion", "created": created, "model": model}
+    return msgspec.json.encode({**head, "choices": written, "usage": _usage(usage)})
 
 
-def _grown(choices: dict[int, _Choice], index: int, ask: CompletionAsk) -> _Choice:
+def _grown(choices: dict[int, _Choice], index: int, echoes: Sequence[str] | None, n: int) -> _Choice:
     choice = choices.get(index)
     if choice is None:
         choice = choices[index] = _Choice()
-        if ask.echo:
-            echo = ask.prompts[index // ask.n].prompt
-            choice.pieces.append(echo)
-            choice.offset = len(echo)
+        if echoes is not None:
+            choice.pieces.append(echoes[index // n])
+            choice.offset = len(echoes[index // n])
     return choice

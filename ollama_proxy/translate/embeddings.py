@@ -73,14 +73,13 @@ def parse_shape(
     )
 
 
-def write(ask: EmbeddingAsk, vectors: Vectors, *, model: str) -> bytes:
+def write(vectors: Vectors, *, model: str, encoding_format: Encoding = "float", dimensions: int | None = None) -> bytes:
     """Write the answer's body; a count of tokens that nobody knows is 0.
 
     Raises errors.Invalid if the model has fewer dimensions than asked for.
     """
-    dimensions = ask.embedding.dimensions
     rows = vectors.rows if dimensions is None else [_cut(row, dimensions) for row in vectors.rows]
-    encode = _base64 if ask.encoding_format == "base64" else list
+    encode = _base64 if encoding_format == "base64" else list
     tokens = vectors.tokens or 0
     return msgspec.json.encode(
         {
