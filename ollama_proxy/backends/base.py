@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -106,9 +106,18 @@ class Backend(Protocol):
         """Fetch a model. Raises errors.Unsupported where the backend has no such thing."""
         ...
 
+    def pulls(self, model: str) -> bool:
+        """Return whether `pull` knows how to fetch a model of this name (it may still fail)."""
+        ...
+
     async def delete(self, model: str) -> None: ...
 
-    async def load(self, model: str, *, keep_alive: str | int | float | None = None) -> None: ...
+    async def load(
+        self, model: str, *, keep_alive: str | int | float | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Bring a model into memory. `options` are those later requests will send (num_ctx: another value would
+        make the backend load it again)."""
+        ...
 
     async def unload(self, model: str) -> None: ...
 

@@ -1,0 +1,124 @@
+"""All backends together: their models as last listed, and their exchange when the config changes.
+
+A backend that is away must not slow down the others: its failure is remembered for a moment and its last list kept.
+A backend that a new config no longer has is closed when its last running call has ended, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from ..errors import BackendError, UpstreamDown
+from ..model import Call, ModelInfo
+from .base import Backend, Reply
+
+__all__ = ["Fleet", "Member"]
+
+# A list may be this old (seconds) before it is asked for again; a failure is believed for as long as RETRY.
+FRESH = 5.0
+RETRY = 2.0
+
+
+class Member:
+    """One backend with its last list of models and its running calls."""
+
+    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
+        self.backend = backend
+        self.models: tuple[ModelInfo, ...] = ()
+        self.error: BackendError | None = None
+        self.running = 0
+        self.retired = False
+        self._clock = clock
+        self._due = 0.0
+        self._refresh = asyncio.Lock()
+
+    async def refresh(self, *, fresh: bool = False) -> bool:
+        """Ask for the list when it is due; return whether the list may have changed. Never raises BackendError."""
+        if not fresh and self._clock() < self._due:
+            return False
+        async with self._refresh:
+            if not fresh and self._clock() < self._due:
+                return False
+            before = self.models
+            try:
+                self.models = await self.backend.models(fresh=fresh)
+                self.error = None
+                self._due = self._clock() + FRESH
+            except BackendError as exc:
+                self.error = exc
+                self._due = self._clock() + RETRY
+            return self.models is not before
+
+    def due(self) -> bool:
+        return self._clock() >= self._due
+
+    async def release(self) -> None:
+        """A call has ended, or the config has let go: close the backend if nobody needs it any more."""
+        if self.retired and not self.running:
+            await self.backend.aclose()
+
+
+class Fleet:
+    """The configured backends by name, in the order of the config (which decides ties)."""
+
+    def __init__(self, backends: Mapping[str, Backend], *, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.members: dict[str, Member] = {name: Member(b, clock) for name, b in backends.items()}
+        self._listed: tuple[ModelInfo, ...] | None = None
+        # Counts the changes of the list, so that whoever derives something from it knows when it is stale.
+        self.version = 0
+
+    async def listed(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
+        """Return all models of all backends that answer or have answered, in config order."""
+        members = list(self.members.values())
+        if fresh or any(member.due() for member in members):
+            changed = await asyncio.gather(*(member.refresh(fresh=fresh) for member in members))
+            if any(changed):
+                self._listed = None
+        if self._listed is None:
+            self._listed = tuple(info for member in self.members.values() for info in member.models)
+            self.version += 1
+        return self._listed
+
+    def down(self) -> list[BackendError]:
+        """Return why each backend that did not answer last time did not."""
+        return [member.error for member in self.members.values() if member.error is not None]
+
+    @asynccontextmanager
+    async def open(self, name: str, call: Call) -> AsyncIterator[Reply]:
+        """Send `call` to the backend; it stays open at least as long as this context."""
+        member = self.members.get(name)
+        if member is None:
+            # The config was exchanged between choosing the model and calling it.
+            raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
+        member.running += 1
+        try:
+            async with member.backend.open(call) as reply:
+                yield reply
+        finally:
+            member.running -= 1
+            if member.retired:
+                await member.release()
+
+    def __getitem__(self, name: str) -> Backend:
+        return self.members[name].backend
+
+    def replace(self, backends: Mapping[str, Backend]) -> list[Member]:
+        """Take over another set at once, and return the members that are out of it, to be released. Backends that
+        are the same object stay as they are."""
+        old = self.members
+        new: dict[str, Member] = {}
+        for name, backend in backends.items():
+            member = old.get(name)
+            new[name] = member if member and member.backend is backend else Member(backend, self._clock)
+        self.members = new
+        self._listed = None
+        out = [member for name, member in old.items() if new.get(name) is not member]
+        for member in out:
+            member.retired = True
+        return out
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(member.backend.aclose() for member in self.members.values()))

@@ -1,0 +1,139 @@
+"""`build_app`: the one place where the parts are put together. State is born here and handed down by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import platformdirs
+from aiohttp import web
+
+from .. import __version__
+from ..backends import table
+from ..backends.base import Backend
+from ..backends.fleet import Fleet
+from ..backends.images import ImageFetcher
+from ..engine import Engine, Snapshot
+from ..jobs import Reloader
+from ..policy.route import Names
+from ..settings import BackendSettings, Loaded, Settings, load
+from ..tasks import Tasks
+from ..translate import openapi
+from .keys import CLOCK, ENGINE, NEW_ID, RELOADER, SAY, STARTED, TASKS, WALL
+from .middleware import edge
+from .pages import DOCUMENT
+from .routes import ROUTES, add_routes
+
+__all__ = ["build_app"]
+
+log = logging.getLogger(__name__)
+
+
+def build_app(
+    loaded: Loaded,
+    *,
+    say: Callable[[str], None] | None = None,
+    reload: Callable[[], Loaded] | None = None,
+    env: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+) -> web.Application:
+    """Return the application for these settings. `say` gets a line for each request and each change of the config;
+    `reload` reads the config anew (None: the config is never reloaded)."""
+    settings = loaded.settings
+    say = say or log.info
+    app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
+    app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
+    app[STARTED] = {"at": wall(), "config": str(loaded.path) if loaded.path else None}
+    app[TASKS] = Tasks()
+    builder = Builder(env, clock)
+    fleet = Fleet(builder.build(settings), clock=clock)
+    app[ENGINE] = Engine(
+        snapshot=snapshot_of(settings), fleet=fleet, images=fetcher_of(settings), new_id=new_id, clock=clock
+    )
+    app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
+    if reload is not None and loaded.path is not None:
+        app[RELOADER] = Reloader(
+            path=loaded.path, loaded=loaded, load=reload, apply=applier(app, builder), say=say, tasks=app[TASKS]
+        )
+    add_routes(app)
+    app.cleanup_ctx.append(background)
+    return app
+
+
+async def background(app: web.Application) -> AsyncIterator[None]:
+    """Start what runs beside the requests, and give everything back at the end."""
+    if (reloader := app.get(RELOADER)) is not None:
+        app[TASKS].start(reloader.run(), name="reload")
+    yield
+    await app[TASKS].aclose()
+    await app[ENGINE].fleet.aclose()
+    await app[ENGINE].images.aclose()
+
+
+def snapshot_of(settings: Settings) -> Snapshot:
+    models = settings.models
+    names = Names(
+        aliases=models.aliases,
+        default=models.default,
+        openai_names=models.openai_names,
+        backends=tuple(settings.backends),
+    )
+    return Snapshot(settings, names)
+
+
+def fetcher_of(settings: Settings) -> ImageFetcher:
+    server = settings.server
+    return ImageFetcher(
+        max_bytes=server.image_max_bytes,
+        timeout=server.image_timeout,
+        redirects=server.image_redirects,
+        allow_private=server.image_allow_private,
+    )
+
+
+class Builder:
+    """Makes backends from settings, and keeps those whose settings did not change."""
+
+    def __init__(self, env: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self._env = env
+        self._clock = clock
+        self._made: dict[str, tuple[BackendSettings, Backend]] = {}
+
+    def build(self, settings: Settings) -> dict[str, Backend]:
+        """Return the backends of these settings, in their order."""
+        made: dict[str, tuple[BackendSettings, Backend]] = {}
+        for name, wanted in settings.backends.items():
+            before = self._made.get(name)
+            if before is not None and before[0] == wanted:
+                made[name] = before
+            else:
+                made[name] = (wanted, self._one(name, wanted))
+        self._made = made
+        return {name: backend for name, (_, backend) in made.items()}
+
+    def _one(self, name: str, wanted: BackendSettings) -> Backend:
+        fields = msgspec.structs.asdict(wanted)
+        data_dir = Path(platformdirs.user_data_path("oproxy"))
+        return table.build(name, env=self._env, clock=self._clock, data_dir=data_dir, **fields)
+
+
+def applier(app: web.Application, builder: Builder) -> Callable[[Settings], None]:
+    """Return what takes over new settings: all of it between two requests, nothing of a running one."""
+
+    def apply(settings: Settings) -> None:
+        engine = app[ENGINE]
+        backends = builder.build(settings)
+        engine.snapshot = snapshot_of(settings)
+        old, engine.images = engine.images, fetcher_of(settings)
+        app[TASKS].start(old.aclose(), name="close-images")
+        for member in engine.fleet.replace(backends):
+            app[TASKS].start(member.release(), name=f"release-{member.backend.name}")
+
+    return apply

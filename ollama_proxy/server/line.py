@@ -1,0 +1,43 @@
+"""The one line a request leaves on the terminal. Never shows a key, a prompt or an answer."""
+
+from __future__ import annotations
+
+import time
+
+from ..engine import Books
+
+__all__ = ["request_line"]
+
+
+def request_line(method: str, path: str, books: Books, now: float) -> str:
+    """Return e.g. `14:03:05 POST /v1/chat/completions gpt-4o → ollama/smollm2 200 21+8 tokens, first 12 ms, 55 ms`."""
+    parts = [time.strftime("%H:%M:%S", time.localtime(now)), method, clean(path)]
+    if books.asked:
+        served = f"{books.backend}/{books.served}" if books.served else "?"
+        parts.append(f"{clean(books.asked)} → {served}")
+    parts.append(str(books.status))
+    if books.code:
+        parts.append(books.code)
+    figures = []
+    if books.usage is not None:
+        about = "" if books.usage.exact else "~"
+        figures.append(f"{about}{books.usage.prompt}+{books.usage.completion} tokens")
+    if books.first is not None:
+        figures.append(f"first {duration(books.first - books.started)}")
+    if books.ended is not None:
+        figures.append(duration(books.ended - books.started))
+    return f"{' '.join(parts)} {', '.join(figures)}"
+
+
+def clean(text: str) -> str:
+    """Take control characters out of what a client sent: it ends up on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it: `12 ms`, `3.4 s`, `2 min 5 s`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

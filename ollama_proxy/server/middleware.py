@@ -1,0 +1,183 @@
+"""What every request passes, in and out: its id, the Host and Origin checks, CORS, errors to bodies, one line.
+
+There is one middleware, because each costs every request; the steps are functions of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from ..engine import Books
+from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, NotFound, OproxyError, TooLarge
+from ..policy.address import host_allowed, origin_allowed
+from ..settings import Settings
+from .keys import BOOKS, CLOCK, ENGINE, NEW_ID, REQUEST_ID, SAY, WALL
+from .line import request_line
+
+__all__ = ["edge", "error_response", "head"]
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# What a browser's script may read of an answer. OpenAI exposes X-Request-ID; ours come beside it.
+EXPOSED = (
+    "x-request-id, openai-processing-ms, openai-version, x-oproxy-backend, x-oproxy-model, x-oproxy-ignored, "
+    "x-oproxy-schema-miss, retry-after"
+)
+ALLOWED_HEADERS = "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key"
+
+
+def own_names() -> frozenset[str]:
+    """Return the names this machine calls itself by."""
+    name = socket.gethostname().lower()
+    return frozenset({name, name.partition(".")[0], f"{name.partition('.')[0]}.local"})
+
+
+OWN = own_names()
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Wrap every handler. Nothing but a response, an aiohttp.web error or a cancellation gets past it."""
+    app = request.app
+    clock = app[CLOCK]
+    books = Books(clock())
+    request[BOOKS] = books
+    request[REQUEST_ID] = f"req_{app[NEW_ID]()[:32]}"
+    try:
+        response = await guarded(request, handler, app[ENGINE].snapshot.settings)
+    except OproxyError as exc:
+        books.code = exc.code
+        response = error_response(exc)
+    except asyncio.CancelledError:
+        books.status, books.code = ClientGone.status, ClientGone.code
+        raise
+    except ConnectionResetError:
+        # The client left while we wrote to it; there is nobody to tell.
+        books.status, books.code = ClientGone.status, ClientGone.code
+        raise
+    except Exception:
+        log.exception("request %s failed", request[REQUEST_ID])
+        books.code = "internal"
+        response = error_response(Internal(request[REQUEST_ID]))
+    finally:
+        books.ended = clock()
+        if books.status:
+            app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+    if not response.prepared:
+        response.headers.update(head(request))
+    books.status = response.status
+    app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+    return response
+
+
+async def guarded(request: web.Request, handler: Handler, settings: Settings) -> web.StreamResponse:
+    """Check where the request comes from, then let the handler answer; aiohttp's own refusals become ours."""
+    server = settings.server
+    if not host_allowed(request.headers.get("host", ""), own_names=OWN, allowed_hosts=server.allowed_hosts):
+        raise Forbidden(
+            f"The host name {printable(request.headers.get('host', ''))} is not served here. "
+            "Use localhost or 127.0.0.1, or add the name to allowed_hosts under [server]."
+        )
+    origin = request.headers.get("origin")
+    if origin is not None and not origin_known(request, origin, server.cors_origins):
+        raise Forbidden(
+            f"The browser origin {printable(origin)} is not allowed. Add it to cors_origins under [server] to let it in."
+        )
+    if request.method == "OPTIONS":
+        return preflight()
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge as exc:
+        raise TooLarge(
+            f"The request body is larger than {server.max_body} bytes (max_body under [server])."
+        ) from exc
+    except web.HTTPNotFound as exc:
+        raise NotFound(f"Invalid URL ({request.method} {request.path})") from exc
+    except web.HTTPMethodNotAllowed as exc:
+        allowed = ", ".join(sorted(exc.allowed_methods))
+        error = MethodNotAllowed(
+            f"Not allowed to {request.method} on {request.path} (allowed: {allowed}). "
+            "(HINT: Perhaps you meant to use a different HTTP method?)"
+        )
+        error.headers["allow"] = allowed
+        raise error from exc
+    except web.HTTPException as exc:
+        if exc.status < 400:
+            return exc
+        raise Invalid(exc.reason) from exc
+
+
+def printable(text: str) -> str:
+    """Quote a header's value for a message: short and without control characters."""
+    return repr(text[:100])
+
+
+def origin_known(request: web.Request, origin: str, allowed: list[str] | tuple[str, ...]) -> bool:
+    """Return whether a browser page may talk to us: our own pages, and the origins in the settings."""
+    host = request.headers.get("host", "")
+    if origin in (f"http://{host}", f"https://{host}"):
+        return True
+    return origin_allowed(origin, allowed)
+
+
+def preflight() -> web.Response:
+    """Answer OPTIONS: no key is needed, and nothing is done."""
+    return web.Response(
+        status=204,
+        headers={
+            "allow": "GET, POST, DELETE, OPTIONS",
+            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
+            "access-control-max-age": "600",
+        },
+    )
+
+
+def head(request: web.Request) -> dict[str, str]:
+    """Return the headers every answer carries."""
+    books = request[BOOKS]
+    elapsed = request.app[CLOCK]() - books.started
+    headers = {
+        "x-request-id": request[REQUEST_ID],
+        "openai-processing-ms": str(round(elapsed * 1000)),
+        "openai-version": "2020-10-01",
+        "x-oproxy-backend": books.backend,
+        "x-oproxy-model": header_text(books.served),
+    }
+    if books.ignored:
+        headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
+    if miss := books.notes.get("schema_miss"):
+        headers["x-oproxy-schema-miss"] = header_text(str(miss))
+    if origin := request.headers.get("origin"):
+        settings = request.app[ENGINE].snapshot.settings
+        if origin_known(request, origin, settings.server.cors_origins):
+            headers["access-control-allow-origin"] = origin
+            headers["access-control-allow-credentials"] = "true"
+            headers["access-control-expose-headers"] = EXPOSED
+            headers["access-control-allow-headers"] = (
+                request.headers.get("access-control-request-headers") or ALLOWED_HEADERS
+            )
+            headers["vary"] = "Origin"
+    return headers
+
+
+def header_text(text: str) -> str:
+    """Make text fit for a header: one line of ASCII, not too long."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")[:500]
+
+
+def error_response(error: OproxyError) -> web.Response:
+    """Write a refusal in OpenAI's form."""
+    return web.Response(
+        status=error.status,
+        body=msgspec.json.encode(error.body()),
+        content_type="application/json",
+        headers=error.headers,
+    )

@@ -1,0 +1,57 @@
+"""Where client and backend speak the same wire: bytes go through and are only observed."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from ..errors import OproxyError, UpstreamFailed
+from ..events import Fail
+from ..model import Call
+from ..policy.route import Target
+from ..translate import passthrough
+from .keys import BOOKS, CLOCK, ENGINE
+from .reply import EventStream, json_bytes
+
+__all__ = ["relay"]
+
+
+async def relay(
+    request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target
+) -> web.StreamResponse:
+    """Send a request on with only its model's name changed, and its answer back with the name asked for."""
+    engine, books = request.app[ENGINE], request[BOOKS]
+    backend = engine.backend_of(target)
+    books.stream = passthrough.streams(fields)
+    observe = books.stream and not passthrough.asks_usage(fields)
+    call = Call("POST", path, passthrough.rewrite_request(fields, model=target.info.id, observe=observe))
+    async with engine.relay(call, target) as reply:
+        if reply.status >= 400:
+            raise backend.wire.error(reply.status, await reply.read(), backend=backend.name, model=books.asked)
+        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
+            body, usage = passthrough.observe_whole(await reply.read(), books.asked)
+            books.usage = usage
+            return json_bytes(body, status=reply.status)
+        observer = passthrough.StreamObserver(asked=books.asked, strip_usage=observe)
+        out = EventStream(request)
+        try:
+            try:
+                async for data in reply.chunks():
+                    if books.first is None and observer.first_token:
+                        books.first = request.app[CLOCK]()
+                    if passed := observer.feed(data):
+                        await out.write(passed)
+                if rest := observer.flush():
+                    await out.write(rest)
+            except OproxyError as exc:
+                if not out.begun:
+                    raise
+                books.code = exc.code
+                await out.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+            return await out.end()
+        finally:
+            books.usage = observer.usage
+            out.stop()
+
+
+_ = (UpstreamFailed, Fail)

@@ -1,0 +1,62 @@
+"""The table of routes: what is served, how it is described, and who answers. Everything about routes is printed
+from here: the router, the OpenAPI document, the README's table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from ..translate.openapi import Route
+from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from . import generate, health, models, pages
+
+__all__ = ["ROUTES", "Row", "add_routes"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Row(NamedTuple):
+    """One route with its handler. Paths are OpenAPI's; each is served with and without a slash at the end."""
+
+    route: Route
+    handler: Handler
+
+
+ROUTES: tuple[Row, ...] = (
+    Row(Route("POST", "/v1/chat/completions", "Answer a conversation", ChatRequest, "Chat"), generate.chat_completions),
+    Row(
+        Route("POST", "/v1/completions", "Continue a text", CompletionRequest, "Completions"),
+        generate.create_completion,
+    ),
+    Row(Route("POST", "/v1/embeddings", "Embed texts", EmbeddingRequest, "Embeddings"), generate.create_embedding),
+    Row(Route("GET", "/v1/models", "List the models and aliases", None, "Models"), models.list_models),
+    Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
+    Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),
+    Row(Route("GET", "/v1/health", "Tell the state of the daemon and its backends", None, "Daemon"), health.health),
+    Row(Route("GET", "/health", "The same, for load balancers", None, "Daemon"), health.health),
+    Row(Route("GET", "/", "Say what this is", None, "Daemon"), pages.landing),
+    Row(Route("GET", "/openapi.json", "This API's description", None, "Daemon"), pages.description),
+    Row(Route("GET", "/docs", "Try the API in a browser", None, "Daemon"), pages.docs),
+    Row(Route("GET", "/docs/{name}", "The page's own files", None, "Daemon"), pages.asset),
+    Row(Route("GET", "/oproxy/models", "All that is known of every model", None, "oproxy"), models.models_in_full),
+    Row(Route("GET", "/oproxy/running", "The models in memory", None, "oproxy"), models.running),
+    Row(Route("POST", "/oproxy/pull", "Fetch a model, with progress", None, "oproxy"), models.pull),
+    Row(Route("POST", "/oproxy/load", "Bring a model into memory", None, "oproxy"), models.load),
+    Row(Route("POST", "/oproxy/unload", "Take a model out of memory", None, "oproxy"), models.unload),
+)
+
+# A model's name may hold slashes, raw or as %2F.
+PATTERNS = {"{model}": "{model:.+?}"}
+
+
+def add_routes(app: web.Application) -> None:
+    """Register every row, with and without the slash at the end."""
+    for row in ROUTES:
+        path = row.route.path
+        for name, pattern in PATTERNS.items():
+            path = path.replace(name, pattern)
+        app.router.add_route(row.route.method, path, row.handler)
+        if path != "/":
+            app.router.add_route(row.route.method, f"{path}/", row.handler)
