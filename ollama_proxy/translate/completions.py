@@ -177,8 +177,12 @@ def _options(wire: CompletionRequest, fields: Mapping[str, msgspec.Raw]) -> dict
 def choose(candidates: Sequence[Sequence[Event]], n: int, *, first: int = 0) -> list[Event]:
     """Return the events of the `n` best candidates of one prompt, best first, numbered from `first`.
 
-    The best has the highest mean log probability a token; without logprobs the order stands.
+    The best has the highest mean log probability a token; without logprobs the order stands. A failed candidate fails
+    them all.
     """
+    for events in candidates:
+        if fails := [event for event in events if isinstance(event, Fail)]:
+            return list(fails)
     best = sorted(candidates, key=_mean_logprob, reverse=True)[:n]
     return [_numbered(event, first + place) for place, events in enumerate(best) for event in events]
 
