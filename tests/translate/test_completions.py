@@ -174,11 +174,10 @@ def test_choosing_the_best_asks_for_logprobs_that_the_client_does_not_see() -> N
 def test_any_body_is_read_or_refused_and_never_breaks(body: dict[str, Any]) -> None:
     try:
         parsed = parse(json.dumps({"model": "m", "prompt": "a", **body}).encode(), decode_tokens=spell)
-    except Invalid as error:
-        assert error.message
-    else:
-        assert 1 <= parsed.choices <= 128
-        assert parsed.best_of >= parsed.n
+    except Invalid:
+        return
+    assert 1 <= parsed.choices <= 128
+    assert parsed.best_of >= parsed.n
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
