@@ -20,7 +20,7 @@ from .chat_write import ChunkWriter, whole
 from .shapes import ChatRequest
 from .validate import decode, ignored_keys
 
-__all__ = ["ChunkWriter", "parse", "whole"]
+__all__ = ["ChunkWriter", "parse", "parse_shape", "whole"]
 
 # Parameters no local model can follow, each with the values that ask for nothing.
 NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -55,7 +55,11 @@ KEPT = ("metadata", "user", "safety_identifier", "store")
 
 def parse(body: bytes) -> Ask:
     """Read a chat request. Raises errors.Invalid in OpenAI's words."""
-    request, fields = decode(body, ChatRequest)
+    return parse_shape(*decode(body, ChatRequest))
+
+
+def parse_shape(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> Ask:
+    """Read a request that `validate.decode` has decoded. Raises errors.Invalid."""
     _check(request)
     tools = parse_tools(request)
     legacy = bool(request.functions)
