@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import UpstreamDown
+from ..errors import OproxyError, UpstreamDown
 from ..tasks import Tasks
 
 __all__ = ["Address", "Child"]
@@ -52,7 +52,11 @@ class _Report(msgspec.Struct):
 
 
 class Child:
-    """One supervised process. `name` is the backend's (for errors), `what` the thing it serves."""
+    """One supervised process.
+
+    `name` is the backend's (for errors), `what` the thing it serves, `config` is asked at each start; times are in
+    seconds.
+    """
 
     def __init__(
         self,
@@ -60,21 +64,21 @@ class Child:
         name: str,
         what: str,
         command: Sequence[str],
-        config: Mapping[str, Any],
+        config: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
         idle: float = 600.0,
         start_timeout: float = 120.0,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._name, self._what = name, what
-        self._command, self._config = tuple(command), dict(config)
+        self._command, self._config = tuple(command), config
         self._clock = clock
         self._start_timeout = start_timeout
         self._pauses = tuple(pauses)
         self._tasks = Tasks()
         self._process: asyncio.subprocess.Process | None = None
         self._address: Address | None = None
-        self._starting: asyncio.Task[Address | UpstreamDown] | None = None
+        self._starting: asyncio.Task[Address | OproxyError] | None = None
         # Held by whoever starts or ends the process, so that the two never overlap.
         self._turn = asyncio.Lock()
         self._stderr: deque[str] = deque(maxlen=LINES)
@@ -135,7 +139,7 @@ class Child:
             self._starting = self._tasks.start(self._start(), name=f"start {self._what}")
         # A client that leaves must not end the start others wait for.
         outcome = await asyncio.shield(self._starting)
-        if isinstance(outcome, UpstreamDown):
+        if isinstance(outcome, OproxyError):
             raise outcome
         if not self._users:
             self._set_timer()
@@ -159,17 +163,17 @@ class Child:
 
     # --- the process ------------------------------------------------------------------------------------------
 
-    async def _start(self) -> Address | UpstreamDown:
+    async def _start(self) -> Address | OproxyError:
         async with self._turn:
             return await self._start_in_turn()
 
-    async def _start_in_turn(self) -> Address | UpstreamDown:
+    async def _start_in_turn(self) -> Address | OproxyError:
         try:
             await self._pause()
             await self._spawn()
             async with asyncio.timeout(self._start_timeout):
                 self._address = await self._wait_ready()
-        except UpstreamDown as exc:
+        except OproxyError as exc:
             await self._end()
             return exc
         except TimeoutError:
@@ -196,6 +200,7 @@ class Child:
             await asyncio.sleep(left)
 
     async def _spawn(self) -> None:
+        config = {**self._config(), "parent": os.getpid()}
         self._stderr.clear()
         self._stopping = False
         self._process = process = await asyncio.create_subprocess_exec(
@@ -211,7 +216,6 @@ class Child:
         assert process.stderr is not None
         self._tasks.start(self._listen(process.stderr), name=f"stderr of {self._what}")
         self._tasks.start(self._mourn(process), name=f"watch {self._what}")
-        config = {**self._config, "parent": os.getpid()}
         with contextlib.suppress(ConnectionError):
             process.stdin.write(msgspec.json.encode(config) + b"\n")
             await process.stdin.drain()
@@ -231,7 +235,7 @@ class Child:
         # What it wrote before it died may still be in the pipe.
         await asyncio.sleep(0)
         self._note_crash()
-        raise self._down(f"did not start: {report.error or f'exit status {process.returncode}'}{self._last_words()}")
+        raise self._down(f"did not start: {report.error.rstrip('.') or f'exit status {process.returncode}'}{self._last_words()}")
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
         rest = b""

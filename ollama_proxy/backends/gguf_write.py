@@ -114,6 +114,7 @@ def write(source: Path, target: Path, *, name: str = "all-MiniLM-L6-v2") -> None
     _add_shape(writer, config, name)
     writer.add_pooling_type(pooling)
     _add_tokenizer(writer, vocabulary, config["type_vocab_size"])
+    writer.add_size_label(f"{sum(tensor.size for key, tensor in tensors.items() if tensor_name(key)) / 1e6:.1f}M")
     for key, tensor in tensors.items():
         if (ours := tensor_name(key)) is None:
             continue

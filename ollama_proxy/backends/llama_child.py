@@ -1,9 +1,9 @@
 """The program of the child process: llama.cpp's own HTTP server on a free loopback port.
 
-Run as `python -P llama_child.py` by `embedded.py`, and so it imports nothing of this package. The first line of stdin is its config (`Config`
-as JSON: the key must not show in the process list); the end of stdin means that the parent is gone, and ends this
-process, even where the parent was killed with SIGKILL. The first line of stdout is `{"url", "version"}` once the
-model is loaded, or `{"error"}`; everything llama.cpp has to say goes to stderr.
+Run as `python -P llama_child.py` by `embedded.py`; so it imports nothing of this package. The first line of stdin is
+its config (`Config` as JSON: the key must not show in the process list); the end of stdin means that the parent is
+gone, and ends this process, even where the parent was killed with SIGKILL. The first line of stdout is
+`{"url", "version"}` once the model is loaded, or `{"error"}`; everything llama.cpp has to say goes to stderr.
 
 Never imported by the daemon: importing it loads llama.cpp.
 """
