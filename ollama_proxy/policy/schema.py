@@ -1,0 +1,246 @@
+"""JSON schemas of a client: whether they are sound, and whether an answer fits. Pure; no reference is ever fetched.
+
+The words are OpenAI's. An answer is never changed here: it streams at once, and a miss is told beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonschema_rs
+
+from ..errors import Invalid
+from ..events import Event, Finish, Note, Text, ToolDelta, ToolStart
+from ..model import Format, Tool
+from .unfold import Path, Unfolding, Unsound
+
+__all__ = ["Checker", "SchemaCheck", "ToolCheck", "check_format", "check_schema", "check_tools"]
+
+Json = Any
+
+# A recursive schema that tries several branches at each level may take branches ** depth steps.
+STEPS = 200_000
+MESSAGE = 300
+
+DRAFTS: Mapping[str, Any] = {
+    "draft-04": jsonschema_rs.Draft4Validator,
+    "draft-06": jsonschema_rs.Draft6Validator,
+    "draft-07": jsonschema_rs.Draft7Validator,
+    "2019-09": jsonschema_rs.Draft201909Validator,
+}
+# A pattern that would take long to try is given up.
+PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
+
+
+class Checker:
+    """Says what is wrong with a JSON text. Raises Unsound for what is no JSON schema."""
+
+    def __init__(self, schema: Mapping[str, Json], *, branches: int = 1) -> None:
+        self._branches = branches
+        named = str(schema.get("$schema", ""))
+        draft = next((each for key, each in DRAFTS.items() if key in named), jsonschema_rs.Draft202012Validator)
+        # The name of the draft and the schema's own address are not needed any more, and would be looked up.
+        bare = {key: value for key, value in schema.items() if key not in ("$schema", "$id", "id")}
+        try:
+            self._validator = draft(bare, retriever=_refuse, pattern_options=PATTERNS)
+        except jsonschema_rs.ValidationError as exc:
+            raise Unsound(tuple(exc.instance_path), f"{exc.message[:MESSAGE].rstrip('.')}.") from None
+        except (ValueError, jsonschema_rs.ReferencingError) as exc:
+            raise Unsound((), f"{str(exc)[:MESSAGE].rstrip('.')}.") from None
+
+    def miss(self, text: str) -> str | None:
+        """Return where and how `text` does not fit, None where it does (or is nested too deep to be tried)."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            return f"not JSON: {exc}"[:MESSAGE]
+        return self.miss_value(value)
+
+    def miss_value(self, value: Json) -> str | None:
+        if self._branches > 1 and self._branches ** min(_depth(value), 64) > STEPS:
+            return None
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as exc:
+            where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in exc.instance_path)
+            return f"{where.removeprefix('.') or 'answer'}: {exc.message}"[:MESSAGE]
+        except ValueError as exc:
+            return str(exc)[:MESSAGE]
+        return None
+
+
+def check_format(format: Format, *, param: str = "response_format") -> Checker | None:
+    """Return the checker of an answer's form, None for plain text. Raises errors.Invalid for an unsound schema."""
+    match format.kind:
+        case "text":
+            return None
+        case "json":
+            return Checker({"type": "object"})
+    if format.name is None:
+        # Ollama's own `format` knows no name and no strictness.
+        return check_schema(format.schema or {}, "format", strict=False, param="format")
+    what = f"response_format '{format.name}'"
+    return check_schema(format.schema or {}, what, strict=format.strict, param=param)
+
+
+def check_tools(tools: Sequence[Tool], *, legacy: bool = False) -> dict[str, Checker]:
+    """Return a checker of the arguments by name of function. Raises errors.Invalid with the place of the culprit.
+
+    `legacy` is whether the tools came as `functions`.
+    """
+    checkers = {}
+    for index, tool in enumerate(tools):
+        if tool.kind != "function" or (not tool.parameters and not tool.strict):
+            continue
+        checkers[tool.name] = check_schema(
+            tool.parameters or {},
+            f"function '{tool.name}'",
+            strict=tool.strict,
+            param=f"functions[{index}].parameters" if legacy else f"tools[{index}].function.parameters",
+            code="invalid_function_parameters",
+            rooted=True,
+        )
+    return checkers
+
+
+def check_schema(
+    schema: Mapping[str, Json], what: str, *, strict: bool, param: str, code: str | None = None, rooted: bool = False
+) -> Checker:
+    """Return the checker of `schema`. `what` names it in the message: `response_format 'x'`, `function 'f'`.
+
+    Raises errors.Invalid. `strict` holds it to the rules of OpenAI's structured outputs; `rooted` asks for an object at
+    its root, as arguments are (where it says nothing, it means one).
+    """
+    try:
+        kind = schema.get("type", None if strict else "object")
+        if (strict or rooted) and kind != "object":
+            raise Unsound((), f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'.")
+        unfolding = Unfolding(schema)
+        checker = Checker(schema, branches=unfolding.branches)
+        if strict:
+            _check_strict(schema)
+    except Unsound as exc:
+        place = "" if exc.message.startswith("schema must") else f"In context={exc.path!r}, "
+        raise Invalid(f"Invalid schema for {what}: {place}{exc.message}", param=param, code=code) from None
+    return checker
+
+
+def _check_strict(schema: Mapping[str, Json]) -> None:
+    """Hold a sound schema to strict mode. https://platform.openai.com/docs/guides/structured-outputs"""
+    if "anyOf" in schema:
+        raise Unsound((), "'anyOf' is not permitted at the root.")
+    todo: list[tuple[Json, Path]] = [(schema, ())]
+    while todo:
+        here, path = todo.pop()
+        if not isinstance(here, dict):
+            continue
+        kinds = here.get("type")
+        if kinds == "object" or (isinstance(kinds, list) and "object" in kinds) or "properties" in here:
+            _check_strict_object(here, path)
+        if kinds == "array" and "items" not in here and "prefixItems" not in here:
+            raise Unsound(path, "array schema missing items.")
+        if "allOf" in here:
+            raise Unsound(path, "'allOf' is not permitted.")
+        for key in ("properties", "$defs", "definitions"):
+            todo += [(each, (*path, key, name)) for name, each in (here.get(key) or {}).items()]
+        for key in ("anyOf", "oneOf", "prefixItems"):
+            todo += [(each, (*path, key, place)) for place, each in enumerate(here.get(key) or ())]
+        todo.append((here.get("items"), (*path, "items")))
+
+
+def _check_strict_object(schema: Mapping[str, Json], path: Path) -> None:
+    if schema.get("additionalProperties") is not False:
+        raise Unsound(path, "'additionalProperties' is required to be supplied and to be false.")
+    properties = schema.get("properties") or {}
+    required = schema.get("required") or ()
+    words = "'required' is required to be supplied and to be an array including every key in properties."
+    for name in properties:
+        if name not in required:
+            raise Unsound(path, f"{words} Missing '{name}'.")
+    for name in required:
+        if name not in properties:
+            raise Unsound(path, f"{words} Extra required key '{name}' supplied.")
+
+
+def _refuse(uri: str) -> Json:
+    raise ValueError("references to other documents are not followed")
+
+
+def _depth(value: Json) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            each
+            for one in level
+            if isinstance(one, dict | list)
+            for each in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class SchemaCheck:
+    """Gathers the answer's text and says at its end whether it fits: a miss turns "stop" into "content_filter", and a
+    Note tells where. An answer that is a tool call has no such form."""
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+        self._text: list[str] = []
+        self._called = False
+
+    def feed(self, events: Sequence[Event]) -> list[Event]:
+        out: list[Event] = []
+        for event in events:
+            match event:
+                case Text(text=text):
+                    self._text.append(text)
+                case ToolStart():
+                    self._called = True
+                case Finish(index, reason, stop) if not self._called:
+                    miss = self._checker.miss("".join(self._text))
+                    if miss is not None:
+                        out.append(Note({"schema_miss": miss}))
+                        event = Finish(index, "content_filter" if reason == "stop" else reason, stop)
+            out.append(event)
+        return out
+
+    def flush(self) -> list[Event]:
+        return []
+
+
+class ToolCheck:
+    """Gathers the arguments of calls and tells in a Note which do not fit their function's parameters."""
+
+    def __init__(self, checkers: Mapping[str, Checker]) -> None:
+        self._checkers = checkers
+        self._calls: dict[int, tuple[str, list[str]]] = {}
+
+    def feed(self, events: Sequence[Event]) -> list[Event]:
+        out: list[Event] = []
+        for event in events:
+            match event:
+                case ToolStart(call=call, name=name) if name in self._checkers:
+                    self._calls[call] = (name, [])
+                case ToolDelta(call=call, arguments=piece) if call in self._calls:
+                    self._calls[call][1].append(piece)
+                case Finish():
+                    out += self._misses()
+            out.append(event)
+        return out
+
+    def flush(self) -> list[Event]:
+        return []
+
+    def _misses(self) -> list[Event]:
+        calls, self._calls = self._calls, {}
+        found = [
+            f"{name}: {miss}"
+            for name, pieces in calls.values()
+            if (miss := self._checkers[name].miss("".join(pieces) or "{}")) is not None
+        ]
+        return [Note({"tool_miss": "; ".join(found)})] if found else []
