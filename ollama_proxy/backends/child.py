@@ -104,6 +104,11 @@ class Child:
         return self._process.pid if self._process is not None and self._alive() else None
 
     @property
+    def stderr(self) -> tuple[str, ...]:
+        """The last lines the child wrote to its stderr, oldest first."""
+        return tuple(self._stderr)
+
+    @property
     def trouble(self) -> str:
         """Why the last start failed or the last child died; "" while all is well."""
         if self._alive() or not self._crashes:

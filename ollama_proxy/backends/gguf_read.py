@@ -40,7 +40,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             if version < 2:
                 raise NotGguf(f"{path} has the GGUF version {version}, which is too old")
             return {_string(file): _value(file, _number(file, "<I")) for _ in range(count)}
-        except (struct.error, UnicodeDecodeError, KeyError) as exc:
+        except (struct.error, UnicodeDecodeError, KeyError, OverflowError) as exc:
             raise NotGguf(f"{path} is a broken GGUF file") from exc
 
 
