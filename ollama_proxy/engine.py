@@ -6,8 +6,7 @@ Events that arrive together stay together (a batch), so that the server can writ
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -17,48 +16,19 @@ from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Fleet
 from .backends.images import ImageFetcher
-from .errors import ClientGone, Invalid, ModelNotFound, OproxyError, UpstreamDown
-from .events import Event, Fail, Finish, Note, Text, Thinking, ToolDelta, ToolStart, Usage
-from .model import Ask, Call, Completion, Embedding, Image, Message, ModelInfo, Sampling
+from .errors import ModelNotFound, UpstreamDown
+from .events import Fail, Finish, ToolStart, Usage
+from .fanout import Batch, fan_out
+from .model import Ask, Call, Completion, Embedding, Image, ModelInfo, Sampling
 from .policy import plan as planning
+from .policy.filter import Filter
+from .policy.meter import Books, Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
-from .tasks import Tasks
 from .translate.wire import Reader, Vectors, Wire
 
 __all__ = ["Books", "Engine", "Snapshot"]
-
-Batch = list[Event]
-
-# At most so many calls of one request (n, lists of prompts) run at once; the rest wait for their turn.
-FANOUT = 16
-
-
-class Books:
-    """What is known of one request so far: what it asked, who answered, and what it took. Times are clock seconds.
-
-    Filled while the request runs; whoever holds it when the request ends writes it down.
-    """
-
-    __slots__ = (
-        "asked", "backend", "code", "ended", "first", "ignored", "notes", "served", "started", "status", "stream",
-        "usage",
-    )  # fmt: skip
-
-    def __init__(self, started: float) -> None:
-        self.started = started
-        self.first: float | None = None
-        self.ended: float | None = None
-        self.asked = ""
-        self.served = ""
-        self.backend = ""
-        self.stream = False
-        self.status = 0
-        self.code: str | None = None
-        self.usage: Usage | None = None
-        self.ignored: tuple[str, ...] = ()
-        self.notes: dict[str, Any] = {}
 
 
 class Snapshot:
@@ -88,12 +58,12 @@ class Engine:
         self.images = images
         self.clock = clock
         self._new_id = new_id
-        self._routes: dict[tuple[str, str], Target] = {}
+        self._routes: dict[tuple[str, str | None], Target] = {}
         self._routed: tuple[Snapshot, int] | None = None
 
     # --- finding the model ------------------------------------------------------------------------------------
 
-    async def route(self, asked: str, kind: str, books: Books) -> Target:
+    async def route(self, asked: str, kind: str | None, books: Books) -> Target:
         """Return which model of which backend answers `asked`. Raises ModelNotFound, or the error of a backend that
         is away (the model may well be there)."""
         books.asked = asked
@@ -109,7 +79,7 @@ class Engine:
         books.backend, books.served = target.info.backend, target.info.id
         return target
 
-    async def _resolve(self, asked: str, kind: str, *, fresh: bool = False) -> Target | None:
+    async def _resolve(self, asked: str, kind: str | None, *, fresh: bool = False) -> Target | None:
         listed = await self.fleet.listed(fresh=fresh)
         snapshot = self.snapshot
         state = (snapshot, self.fleet.version)
@@ -134,7 +104,7 @@ class Engine:
 
     # --- answering --------------------------------------------------------------------------------------------
 
-    async def chat(self, ask: Ask, target: Target, books: Books) -> AsyncIterator[Batch]:
+    async def chat(self, ask: Ask, target: Target, books: Books) -> AsyncGenerator[Batch]:
         """Continue a conversation: yield batches of events, choices numbered, one Usage at the end.
 
         Errors before the first event are raised; later ones are raised too (the caller decides how to tell).
@@ -147,14 +117,14 @@ class Engine:
         books.ignored = plan.ignored
         books.stream = ask.stream
 
-        def one(copy: int) -> AsyncIterator[Batch]:
+        def one(copy: int) -> AsyncGenerator[Batch]:
             mine = plan.copy(copy)
             return self._call(
                 backend, backend.wire.chat(mine, info), backend.wire.chat_reader(mine, backend=backend.name),
                 plan.filters(), ask.model, "messages",
             )  # fmt: skip
 
-        meter = Meter(books, self.clock, prompt_text=lambda: tokens.estimate(ask), model=ask.model)
+        meter = Meter(books, self.clock, prompt=lambda: tokens.estimate(ask), count=tokens.count, model=ask.model)
         async with aclosing(fan_out(one, plan.copies)) as batches:
             async for batch in batches:
                 yield self._finished(meter.see(batch))
@@ -163,14 +133,14 @@ class Engine:
 
     async def complete(
         self, prompts: Sequence[Completion], target: Target, books: Books, *, copies: int = 1
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch]:
         """Continue texts: choice `i * copies + k` is the k-th continuation of prompt i."""
         info = await self.describe(target)
         backend = self.fleet[info.backend]
         asks = [self._with_completion_defaults(ask, target, info) for ask in prompts]
         books.stream = asks[0].stream
 
-        def one(index: int) -> AsyncIterator[Batch]:
+        def one(index: int) -> AsyncGenerator[Batch]:
             ask = asks[index // copies]
             if (k := index % copies) and ask.sampling.seed is not None:
                 seed = msgspec.structs.replace(ask.sampling, seed=ask.sampling.seed + k)
@@ -183,8 +153,8 @@ class Engine:
             )  # fmt: skip
 
         meter = Meter(
-            books, self.clock, model=asks[0].model, copies=copies,
-            prompt_text=lambda: sum(tokens.count(ask.prompt, ask.model) for ask in asks),
+            books, self.clock, count=tokens.count, model=asks[0].model, copies=copies,
+            prompt=lambda: sum(tokens.count(ask.prompt, ask.model) for ask in asks),
         )  # fmt: skip
         async with aclosing(fan_out(one, len(asks) * copies)) as batches:
             async for batch in batches:
@@ -233,16 +203,15 @@ class Engine:
     # --- one call ---------------------------------------------------------------------------------------------
 
     async def _call(
-        self, backend: Backend, call: Call, reader: Reader, filters: Sequence[planning.Filter], asked: str, param: str
-    ) -> AsyncIterator[Batch]:
+        self, backend: Backend, call: Call, reader: Reader, filters: Sequence[Filter], asked: str, param: str
+    ) -> AsyncGenerator[Batch]:
         wire: Wire = backend.wire
         async with self.fleet.open(backend.name, call) as reply:
             if reply.status >= 400:
                 raise wire.error(reply.status, await reply.read(), backend=backend.name, model=asked, param=param)
-            async with aclosing(pieces(reply)) as chunks:
-                async for data in chunks:
-                    if batch := filtered(reader.feed(data), filters):
-                        yield batch
+            async for data in reply.chunks():
+                if batch := filtered(reader.feed(data), filters):
+                    yield batch
             batch = filtered(reader.flush(), filters)
             for step, each in enumerate(filters):
                 batch.extend(filtered(each.flush(), filters[step + 1 :]))
@@ -264,7 +233,7 @@ class Engine:
     # --- what the config adds ---------------------------------------------------------------------------------
 
     async def _fetch_images(self, ask: Ask, info: ModelInfo) -> Ask:
-        if not any(isinstance(p, Image) and p.data is None for m in ask.messages for p in images_of(m)):
+        if not any(isinstance(p, Image) and p.data is None for m in ask.messages for p in m.parts):
             return ask
         if not info.can("vision") or self.fleet[info.backend].wire.abilities.image_urls:
             # A model that sees nothing is refused by the plan; nothing is fetched for it.
@@ -309,154 +278,18 @@ class Engine:
         )
 
 
-def images_of(message: Message) -> Sequence[object]:
-    return message.parts
-
-
 def with_sampling(own: Sampling, defaults: Mapping[str, Any]) -> Sampling:
     """Fill what the client left open."""
     missing = {k: v for k, v in defaults.items() if getattr(own, k) in (None, ())}
     return msgspec.structs.replace(own, **missing) if missing else own
 
 
-def filtered(events: Batch, filters: Sequence[planning.Filter]) -> Batch:
+def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:
     for each in filters:
         events = each.feed(events)
     return events
 
 
-async def pieces(reply: Reply) -> AsyncIterator[bytes]:
-    async for data in reply.chunks():
-        yield data
-
-
-async def nothing(prompt_tokens: int) -> AsyncIterator[Batch]:
+async def nothing(prompt_tokens: int) -> AsyncGenerator[Batch]:
     """An answer of no tokens needs no model."""
     yield [Finish(0, "length"), Usage(prompt=prompt_tokens, completion=0, exact=False)]
-
-
-# --- several calls as one answer --------------------------------------------------------------------------------
-
-
-async def fan_out(one: Callable[[int], AsyncIterator[Batch]], copies: int) -> AsyncIterator[Batch]:
-    """Run `copies` calls, at most FANOUT at once, and yield their batches as they come, choices numbered.
-
-    The first failure ends all the others and is raised.
-    """
-    if copies == 1:
-        async with aclosing(one(0)) as only:  # type: ignore[type-var]
-            async for batch in only:
-                yield batch
-        return
-    queue: asyncio.Queue[Batch | BaseException | None] = asyncio.Queue(maxsize=4 * FANOUT)
-    turns = asyncio.Semaphore(FANOUT)
-
-    async def work(index: int) -> None:
-        try:
-            async with turns, aclosing(one(index)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    await queue.put([renumbered(event, index) for event in batch])
-            await queue.put(None)
-        except OproxyError as exc:
-            await queue.put(exc)
-
-    tasks = Tasks()
-    try:
-        for index in range(copies):
-            tasks.start(work(index), name=f"choice-{index}")
-        left = copies
-        while left:
-            match await queue.get():
-                case None:
-                    left -= 1
-                case BaseException() as exc:
-                    raise exc
-                case batch:
-                    yield batch
-    finally:
-        await tasks.aclose()
-
-
-def renumbered(event: Event, index: int) -> Event:
-    match event:
-        case Usage() | Note() | Fail():
-            return event
-        case _:
-            return msgspec.structs.replace(event, index=index)
-
-
-# --- the books --------------------------------------------------------------------------------------------------
-
-
-class Meter:
-    """Watches an answer go by: first token, usage of all calls together, what was thought.
-
-    The Usage events of single calls are taken out; `close` gives one for all, estimated where a backend gave none.
-    """
-
-    def __init__(
-        self,
-        books: Books,
-        clock: Callable[[], float],
-        *,
-        prompt_text: Callable[[], int],
-        model: str,
-        copies: int | None = None,
-    ) -> None:
-        self._books = books
-        self._clock = clock
-        self._estimate = prompt_text
-        self._model = model
-        self._copies = copies
-        self._usages: list[Usage] = []
-        self._thoughts: list[str] = []
-        self._said: list[str] = []
-        self._choices = 0
-
-    def see(self, batch: Batch) -> Batch:
-        """Return the batch without its Usage events, having noted what is of interest."""
-        if self._books.first is None and batch:
-            self._books.first = self._clock()
-        if len(batch) == 1 and type(batch[0]) is Text:
-            # The usual case: one token.
-            self._said.append(batch[0].text)
-            return batch
-        out: Batch = []
-        for event in batch:
-            match event:
-                case Usage():
-                    self._usages.append(event)
-                    continue
-                case Text(text=text) | ToolDelta(arguments=text):
-                    self._said.append(text)
-                case Thinking(text=text):
-                    self._thoughts.append(text)
-                case Finish():
-                    self._choices += 1
-                case Note(values=values):
-                    self._books.notes.update(values)
-            out.append(event)
-        return out
-
-    def close(self) -> Usage:
-        """Return the usage of the whole answer. The prompt counts once, however many choices were made of it."""
-        if self._usages:
-            total = self._usages[0]
-            for usage in self._usages[1:]:
-                total = total + usage
-            if (n := len(self._usages)) > 1:
-                per = self._copies or n
-                total = msgspec.structs.replace(total, prompt=total.prompt // per, cached=total.cached // per)
-        else:
-            said = tokens.count("".join(self._said), self._model) + tokens.count("".join(self._thoughts), self._model)
-            total = Usage(prompt=self._estimate(), completion=said, exact=False)
-        if self._thoughts and not total.reasoning:
-            total = msgspec.structs.replace(total, reasoning=self._reasoning(total.completion))
-        self._books.usage = total
-        return total
-
-    def _reasoning(self, completion: int) -> int:
-        """Split the backend's exact count by what our tokenizer makes of the two texts: an estimate."""
-        thought = tokens.count("".join(self._thoughts), self._model)
-        said = tokens.count("".join(self._said), self._model)
-        return round(completion * thought / (thought + said)) if thought + said else 0

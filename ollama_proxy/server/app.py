@@ -21,7 +21,7 @@ from ..backends.images import ImageFetcher
 from ..engine import Engine, Snapshot
 from ..jobs import Reloader
 from ..policy.route import Names
-from ..settings import BackendSettings, Loaded, Settings, load
+from ..settings import BackendSettings, Loaded, Settings
 from ..tasks import Tasks
 from ..translate import openapi
 from .keys import CLOCK, ENGINE, NEW_ID, RELOADER, SAY, STARTED, TASKS, WALL

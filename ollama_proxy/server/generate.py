@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from aiohttp import web
 
 from .. import tokens
-from ..engine import Batch
 from ..events import Event, Note, Usage
+from ..fanout import Batch
 from ..translate import chat, completions, embeddings, validate
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -41,10 +41,10 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     return json_bytes(chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy))
 
 
-async def gathered(batches: AsyncIterator[Batch]) -> list[Event]:
+async def gathered(batches: AsyncGenerator[Batch]) -> list[Event]:
     """Wait for the whole answer."""
     events: list[Event] = []
-    async with aclosing(batches) as source:  # type: ignore[type-var]
+    async with aclosing(batches) as source:
         async for batch in source:
             events.extend(batch)
     return events

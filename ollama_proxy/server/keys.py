@@ -7,8 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from ..engine import Books, Engine
+from ..engine import Engine
 from ..jobs import Reloader
+from ..policy.meter import Books
 from ..tasks import Tasks
 
 __all__ = ["BOOKS", "CLOCK", "ENGINE", "NEW_ID", "RELOADER", "REQUEST_ID", "SAY", "STARTED", "TASKS", "WALL"]

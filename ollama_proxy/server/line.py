@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..engine import Books
+from ..policy.meter import Books
 
 __all__ = ["request_line"]
 

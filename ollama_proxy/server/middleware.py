@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from ..engine import Books
 from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, NotFound, OproxyError, TooLarge
 from ..policy.address import host_allowed, origin_allowed
+from ..policy.meter import Books
 from ..settings import Settings
 from .keys import BOOKS, CLOCK, ENGINE, NEW_ID, REQUEST_ID, SAY, WALL
 from .line import request_line
@@ -96,9 +96,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge as exc:
-        raise TooLarge(
-            f"The request body is larger than {server.max_body} bytes (max_body under [server])."
-        ) from exc
+        raise TooLarge(f"The request body is larger than {server.max_body} bytes (max_body under [server]).") from exc
     except web.HTTPNotFound as exc:
         raise NotFound(f"Invalid URL ({request.method} {request.path})") from exc
     except web.HTTPMethodNotAllowed as exc:

@@ -30,7 +30,7 @@ async def retrieve_model(request: web.Request) -> web.Response:
     """GET /v1/models/{id}, by any name that would be answered."""
     engine = request.app[ENGINE]
     asked = request.match_info["model"]
-    target = await engine.route(asked, "any", request[BOOKS])
+    target = await engine.route(asked, None, request[BOOKS])
     return json_bytes(models.write_model(asked, target.info))
 
 
@@ -38,7 +38,7 @@ async def delete_model(request: web.Request) -> web.Response:
     """DELETE /v1/models/{id}: only a model by its own name. An alias is not a model, so it deletes nothing."""
     engine = request.app[ENGINE]
     asked = request.match_info["model"]
-    target = await engine.route(asked, "any", request[BOOKS])
+    target = await engine.route(asked, None, request[BOOKS])
     if target.via != "listed":
         raise Invalid(
             f"`{asked}` is another name of `{target.info.id}`, not a model of its own. Delete `{target.info.id}` "
@@ -106,7 +106,7 @@ async def load(request: web.Request) -> web.Response:
     """POST /oproxy/load {"model"}: bring it into memory."""
     engine = request.app[ENGINE]
     wanted = await named(request)
-    target = await engine.route(wanted.model, "any", request[BOOKS])
+    target = await engine.route(wanted.model, None, request[BOOKS])
     await engine.load(target, keep_alive=wanted.keep_alive)
     return json_bytes(msgspec.json.encode({"model": target.info.id, "backend": target.info.backend, "loaded": True}))
 
@@ -115,7 +115,7 @@ async def unload(request: web.Request) -> web.Response:
     """POST /oproxy/unload {"model"}: take it out of memory."""
     engine = request.app[ENGINE]
     wanted = await named(request)
-    target = await engine.route(wanted.model, "any", request[BOOKS])
+    target = await engine.route(wanted.model, None, request[BOOKS])
     await engine.fleet[target.info.backend].unload(target.info.id)
     return json_bytes(msgspec.json.encode({"model": target.info.id, "backend": target.info.backend, "loaded": False}))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from ..errors import OproxyError, UpstreamFailed
-from ..events import Fail
+from ..errors import OproxyError
 from ..model import Call
 from ..policy.route import Target
 from ..translate import passthrough
@@ -16,9 +15,7 @@ from .reply import EventStream, json_bytes
 __all__ = ["relay"]
 
 
-async def relay(
-    request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target
-) -> web.StreamResponse:
+async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target) -> web.StreamResponse:
     """Send a request on with only its model's name changed, and its answer back with the name asked for."""
     engine, books = request.app[ENGINE], request[BOOKS]
     backend = engine.backend_of(target)
@@ -52,6 +49,3 @@ async def relay(
         finally:
             books.usage = observer.usage
             out.stop()
-
-
-_ = (UpstreamFailed, Fail)

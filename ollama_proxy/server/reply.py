@@ -7,7 +7,7 @@ is sent all the same and comments keep the line alive, because loading a model m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -110,7 +110,7 @@ class EventStream:
             return
 
 
-async def stream(request: web.Request, batches: AsyncIterator[list[Event]], writer: Writer) -> web.StreamResponse:
+async def stream(request: web.Request, batches: AsyncGenerator[list[Event]], writer: Writer) -> web.StreamResponse:
     """Write batches of events as they come, each batch in one write, `[DONE]` at the end.
 
     A failure before the head is raised; after it, the error goes into the stream, and no `[DONE]` follows it.
@@ -119,7 +119,7 @@ async def stream(request: web.Request, batches: AsyncIterator[list[Event]], writ
     failed = False
     try:
         try:
-            async with aclosing(batches) as source:  # type: ignore[type-var]
+            async with aclosing(batches) as source:
                 async for batch in source:
                     failed = failed or type(batch[-1]) is Fail
                     if documents := writer.feed(batch):

@@ -1,0 +1,135 @@
+"""How commands talk to the models: to the running daemon, or, where none runs, to the same application in this
+process on a port of its own. Either way it is the same HTTP API, so that there is one code path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from .. import daemon, framing
+from ..server.app import build_app
+from ..settings import Loaded, load
+
+__all__ = ["Api", "ApiError", "connect", "load_settings"]
+
+# Until the first byte of an answer: loading a big model may take minutes.
+PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
+
+
+class ApiError(Exception):
+    """The daemon refused. `message` is for the person, `status` the HTTP status (0: no connection)."""
+
+    def __init__(self, message: str, *, status: int = 0, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.status, self.code = message, status, code
+
+
+class Api:
+    """A connection to the API. `base` is the URL without /v1; `embedded` whether it runs in this process."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, *, inside: bool) -> None:
+        self._session = session
+        self.base = base
+        self.inside = inside
+
+    @asynccontextmanager
+    async def _open(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
+        data = msgspec.json.encode(body) if body is not None else None
+        headers = {"authorization": "Bearer oproxy-cli", "user-agent": "oproxy"}
+        if data is not None:
+            headers["content-type"] = "application/json"
+        try:
+            async with self._session.request(method, self.base + path, data=data, headers=headers) as response:
+                if response.status >= 400:
+                    raise error_of(response.status, await response.read())
+                yield response
+        except aiohttp.ClientError as exc:
+            raise ApiError(f"The connection to {self.base} was lost ({type(exc).__name__}).") from exc
+        except TimeoutError as exc:
+            raise ApiError(f"No answer from {self.base} in time.") from exc
+
+    async def get(self, path: str) -> Any:
+        """GET a JSON answer."""
+        async with self._open("GET", path) as response:
+            return msgspec.json.decode(await response.read())
+
+    async def delete(self, path: str) -> Any:
+        async with self._open("DELETE", path) as response:
+            return msgspec.json.decode(await response.read())
+
+    async def post(self, path: str, body: Any) -> tuple[Any, dict[str, str]]:
+        """POST and return the JSON answer with its headers (lower case)."""
+        async with self._open("POST", path, body) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return msgspec.json.decode(await response.read()), headers
+
+    async def lines(self, path: str, body: Any) -> AsyncIterator[dict[str, Any]]:
+        """POST and yield the objects of an NDJSON answer. Raises ApiError on an error line."""
+        decoder = framing.LineDecoder()
+        async with self._open("POST", path, body) as response:
+            async for data in response.content.iter_any():
+                for line in decoder.feed(data):
+                    yield checked(msgspec.json.decode(line))
+            for line in decoder.flush():
+                yield checked(msgspec.json.decode(line))
+
+    async def events(self, path: str, body: Any) -> AsyncIterator[dict[str, Any]]:
+        """POST and yield the chunks of a streamed answer until [DONE]. Raises ApiError on an error event."""
+        decoder = framing.SseDecoder()
+        async with self._open("POST", path, body) as response:
+            async for data in response.content.iter_any():
+                for event in decoder.feed(data):
+                    if event.data == b"[DONE]":
+                        return
+                    yield checked(msgspec.json.decode(event.data))
+
+
+def error_of(status: int, body: bytes) -> ApiError:
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return ApiError(error["message"], status=status, code=error.get("code"))
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ApiError(f"The server answered {status} without saying why.", status=status)
+
+
+def checked(value: dict[str, Any]) -> dict[str, Any]:
+    if error := value.get("error"):
+        raise ApiError(str(error.get("message", error)), code=error.get("code"))
+    return value
+
+
+def load_settings(config: Path | None) -> Loaded:
+    """Read the settings as a command sees them: file and environment."""
+    return load(path=config, env=os.environ, flags={})
+
+
+@asynccontextmanager
+async def connect(config: Path | None) -> AsyncIterator[Api]:
+    """Reach the daemon if one runs; else serve the application in this process for as long as the context lasts."""
+    running = daemon.running()
+    if running is not None:
+        async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
+            yield Api(session, running.url, inside=False)
+        return
+    loaded = load_settings(config)
+    # Nobody reads a request log here, and warnings would run into the answer.
+    app = build_app(loaded, say=logging.getLogger(__name__).debug)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    try:
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
+            yield Api(session, f"http://{host}:{port}", inside=True)
+    finally:
+        await runner.cleanup()
