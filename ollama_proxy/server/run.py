@@ -95,7 +95,9 @@ def why_not(exc: OSError, host: str, port: int) -> str:
     """Say why the address cannot be had, and what to do."""
     match exc.errno:
         case errno.EADDRINUSE:
-            who = f"netstat -ano | findstr :{port}" if sys.platform == "win32" else f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
+            who = (
+                f"netstat -ano | findstr :{port}" if sys.platform == "win32" else f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
+            )
             return (
                 f"Port {port} on {host} is in use by another program. See which with `{who}`, "
                 f"or take another port: `oproxy serve --port {port + 1 if port < 65535 else 11435}`."

@@ -1,0 +1,62 @@
+# Everything is made inside this folder; `make clean` removes it again. Python 3.11 or newer is all that is needed.
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt
+# T narrows the tests: make test T=tests/server
+T ?=
+
+.PHONY: run test check fmt gen bench sdk2 clean
+
+run: .venv/run.stamp  ## start the daemon in the foreground
+	@$(BIN)/oproxy serve --fetch
+
+test: .venv/dev.stamp sdk2  ## the whole test suite
+	@$(BIN)/python -m pytest $(T)
+
+check: .venv/dev.stamp  ## lint, types, test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+fmt: .venv/dev.stamp  ## format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+gen: .venv/dev.stamp  ## write man/ and completions/ anew
+	@$(BIN)/python -m ollama_proxy.cli.gen
+
+bench: .venv/dev.stamp  ## what oproxy costs, beside a bare proxy
+	@$(BIN)/python -m tests.bench
+
+# The official SDK's 2.x line, for the same end-to-end suite.
+sdk2: .venv-openai2/stamp
+
+clean:  ## remove what was made here
+	rm -rf .venv .venv-openai2 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find ollama_proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 none; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; \
+	if [ $$python = none ]; then \
+	    echo 'oproxy needs Python 3.11 or newer. Where it has another name: make PYTHON=/path/to/python …' >&2; exit 1; \
+	fi; \
+	$$python -m venv .venv || { rm -rf .venv; echo "$$python has no venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+
+# The build backend comes from the same pins as everything else, so a clone installs tomorrow what it installs today.
+.venv/run.stamp: pyproject.toml .constraints.txt | .venv/bin/python
+	@echo 'Installing into .venv …'
+	@$(INSTALL) hatchling editables
+	@$(INSTALL) --no-build-isolation -e '.[embedded]'
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	@echo 'Installing what the tests need …'
+	@$(INSTALL) --no-build-isolation -e '.[embedded,dev]'
+	@touch $@
+
+.venv-openai2/stamp: .constraints-openai2.txt | .venv/bin/python
+	@$(BIN)/python -m venv .venv-openai2
+	@.venv-openai2/bin/python -m pip install --quiet --disable-pip-version-check -r .constraints-openai2.txt
+	@touch $@

@@ -1,0 +1,144 @@
+"""`oproxy`: the root of the command line, and the table of its commands.
+
+A command's module is imported only when that command runs, so that `oproxy --help` costs no more than typer itself.
+All failures end here: one message on stderr and exit status 1 (2 for a wrong usage, 130 for Ctrl-C). Nothing in this
+module knows what a command does.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from .. import __version__
+from ..errors import OproxyError
+from .failure import Failure
+
+__all__ = ["COMMANDS", "Row", "app", "load", "main"]
+
+
+class Row(NamedTuple):
+    """One command or group: where it lives (`module:attribute`, below `ollama_proxy.cli`) and its line in the help."""
+
+    target: str
+    help: str
+
+
+COMMANDS: dict[str, Row] = {
+    "serve": Row("serve:serve", "Start the daemon: OpenAI's API on this machine."),
+    "stop": Row("status:stop", "Stop the daemon; running answers may finish."),
+    "status": Row("status:status", "Tell whether the daemon runs, where, and how its backends are."),
+    "chat": Row("chat:chat", "Ask a model, once or in a conversation."),
+    "models": Row("models:app", "List, fetch, load and remove models; give them other names."),
+    "config": Row("config:app", "Show, check and change the settings."),
+}
+
+
+def markup() -> Any:
+    """Return typer's help style: framed where a person looks, plain text in a pipe."""
+    return "rich" if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
+
+
+def load(name: str) -> Any:
+    """Import a command of the table and return it as typer's own command object."""
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    found = getattr(importlib.import_module(f"ollama_proxy.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name=name)(found)
+        found = single
+    command = get_command(found)
+    command.name = name
+    command.help = command.help or COMMANDS[name].help
+    for each in [command, *getattr(command, "commands", {}).values()]:
+        each.rich_markup_mode = markup()
+        # Completions are files of their own (`completions/`); typer's installer would edit the user's shell start-up.
+        each.params = [param for param in each.params if param.name not in ("install_completion", "show_completion")]
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands' names and help lines, and imports one only when it is about to run."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.rich_markup_mode = markup()
+        self.commands = {name: TyperCommand(name, help=row.help) for name, row in COMMANDS.items()}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the table: what is needed first comes first."""
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="oproxy",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The manual: man oproxy, man oproxy.toml.",
+)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"oproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Use this config file instead of the user's own."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """OpenAI's API on your own machine, answered by local models.
+
+    `oproxy serve` starts it; any OpenAI client pointed at it with OPENAI_BASE_URL then talks to a local model.
+    """
+    if config is not None:
+        # Every command, and a daemon started in the background, reads the same file by the same rule.
+        os.environ["OPROXY_CONFIG"] = str(config.absolute())
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `oproxy` command. Always ends the process."""
+    try:
+        app(prog_name="oproxy")
+    except (Failure, OproxyError) as exc:
+        sys.exit(failed(exc.message, getattr(exc, "exit_code", 1)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as exc:
+        if exc.errno == errno.EPIPE:
+            quiet_stdout()
+            sys.exit(1)
+        sys.exit(failed(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc)))
+
+
+def failed(message: str, code: int = 1) -> int:
+    """Tell the person what went wrong; return the exit status."""
+    print(f"oproxy: {message}", file=sys.stderr)
+    return code
+
+
+def quiet_stdout() -> None:
+    """The reader of the pipe has left: let the interpreter's last flush go nowhere instead of complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
