@@ -6,6 +6,7 @@ Never decides what is served (`app.py` does) and never prints; what is told to a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import signal
@@ -26,6 +27,8 @@ __all__ = ["Ending", "base_url", "is_loopback", "run", "serve"]
 
 # Handlers that are cut after the grace time get this long for their `finally` parts (seconds).
 CUT = 1.0
+# How often it is looked whether the last answer has ended (seconds).
+POLL = 0.02
 
 
 class Ending:
@@ -39,6 +42,13 @@ class Ending:
         if self.wanted.is_set():
             self.urgent.set()
         self.wanted.set()
+
+    async def urgent_or(self, done: Callable[[], bool]) -> None:
+        """Wait until the end is urgent or `done` says so; nobody tells when, so it is asked."""
+        while not done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.urgent.wait(), POLL)
+                return
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
@@ -132,12 +142,12 @@ async def drain(runner: web.AppRunner, grace: float, ending: Ending, leaving: Ca
     # A request that has just come in is given to its handler before the idle connections are told apart.
     await asyncio.sleep(0)
     server.pre_shutdown()
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace
-    if server.connections:
-        leaving(len(server.connections))
-    while server.connections and not ending.urgent.is_set() and loop.time() < deadline:
-        await asyncio.sleep(0.02)
+    if not server.connections:
+        return
+    leaving(len(server.connections))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            await ending.urgent_or(lambda: not server.connections)
 
 
 def base_url(host: str, port: int) -> str:

@@ -1,0 +1,68 @@
+"""What every test gets: an environment of its own, a clock that stands still, ids that count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Whatever of this the developer has set must not change what a test sees, nor a test what the developer has.
+FOREIGN = ("OPROXY_", "OLLAMA_", "OPENAI_", "XDG_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
+LOOKS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TERM")
+FOLDERS = ("CONFIG", "DATA", "STATE", "CACHE", "RUNTIME")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path) -> Iterator[None]:
+    """Give the test a home folder of its own and take the developer's settings out of its environment."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(FOREIGN) or name.lower() in PROXIES or name in LOOKS:
+            del os.environ[name]
+    home = tmp_path / "home"
+    home.mkdir()
+    os.environ |= {"HOME": str(home), "USERPROFILE": str(home), "TERM": "dumb"}
+    for folder in FOLDERS:
+        path = home / folder.lower()
+        path.mkdir()
+        os.environ[f"XDG_{folder}_{'DIR' if folder == 'RUNTIME' else 'HOME'}"] = str(path)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Ids:
+    """Ids of 32 hex digits that count from 1."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __call__(self) -> str:
+        self.given += 1
+        return f"{self.given:032x}"
+
+
+@pytest.fixture
+def ids() -> Ids:
+    return Ids()
