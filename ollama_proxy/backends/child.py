@@ -240,7 +240,8 @@ class Child:
         # What it wrote before it died may still be in the pipe.
         await asyncio.sleep(0)
         self._note_crash()
-        raise self._down(f"did not start: {report.error.rstrip('.') or f'exit status {process.returncode}'}{self._last_words()}")
+        reason = report.error.rstrip(".") or f"exit status {process.returncode}"
+        raise self._down(f"did not start: {reason}{self._last_words()}")
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
         rest = b""

@@ -38,6 +38,8 @@ EMBEDDING_MODEL = "all-minilm-l6-v2"
 INSTALL = "Install it with pip install 'ollama-proxy[embedded]'."
 # The extra's modules that a child cannot do without.
 NEEDED = ("xllamacpp",)
+# What the OpenAI wire writes; llama.cpp has it below /v1, and routes of its own beside it.
+OPENAI_PATHS = frozenset({"/chat/completions", "/completions", "/embeddings"})
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -157,7 +159,12 @@ class EmbeddedBackend:
         self._data_dir, self._sources, self._needed = data_dir, sources, tuple(needed)
         self._context, self._threads, self._slots = context, threads, slots
         self._idle = idle
-        self._http: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout, "pool": pool}
+        self._http: dict[str, Any] = {
+            "connect_timeout": connect_timeout,
+            "read_timeout": read_timeout,
+            "pool": pool,
+            "reuse": False,
+        }
         # -P: a `json.py` in the folder we were started in must not be imported.
         self._command = tuple(command) or (sys.executable, "-P", str(Path(__file__).with_name("llama_child.py")))
         self._chat = self._post(CHAT_MODEL, model_path, embedding=False, clock=clock)
@@ -223,7 +230,7 @@ class EmbeddedBackend:
         async with post.child.use() as address:
             client = await self._client(post, address)
             headers = {**call.headers, "authorization": f"Bearer {post.key}"}
-            path = call.path if call.path.startswith("/v1/") else "/v1" + call.path
+            path = "/v1" + call.path if call.path in OPENAI_PATHS else call.path
             async with client.open(replace(call, path=path, headers=headers)) as reply:
                 yield reply
 
@@ -234,7 +241,8 @@ class EmbeddedBackend:
 
     async def _client(self, post: _Post, address: Address) -> Client:
         if post.client is None or post.client.url != address.url:
-            # A new child has a new port; connections to the dead one are of no more use.
+            # A new child has a new port; connections to the dead one are of no more use. None is reused: llama.cpp's
+            # server hangs up after a stream without having said so, and a pooled one would fail the next request.
             old, post.client = (
                 post.client,
                 Client(name=self.name, url=address.url, hint="It is started anew by the next request.", **self._http),

@@ -67,7 +67,10 @@ class HttpReply:
 
 
 class Client:
-    """One backend's connections. `url` is the base without a trailing slash; times are seconds."""
+    """One backend's connections. `url` is the base without a trailing slash; times are seconds.
+
+    `reuse` False: every call has a connection of its own, for servers that hang up without having said so.
+    """
 
     def __init__(
         self,
@@ -79,18 +82,22 @@ class Client:
         connect_timeout: float = 5.0,
         read_timeout: float = 600.0,
         pool: int = 100,
+        reuse: bool = True,
     ) -> None:
         self.name, self.url, self.hint = name, url.rstrip("/"), hint
         self._headers = {"accept-encoding": "identity", **(headers or {})}
         # `sock_read` bounds the silence between two pieces, not the whole answer: models may take minutes to load.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._pool = pool
+        self._reuse = reuse
         self._session: aiohttp.ClientSession | None = None
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._pool, keepalive_timeout=60),
+                connector=aiohttp.TCPConnector(
+                    limit=self._pool, force_close=not self._reuse, keepalive_timeout=60 if self._reuse else None
+                ),
                 timeout=self._timeout,
                 headers=self._headers,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -19,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
-        if self.path == "/v1/die":
+        if self.path == "/die":
             self.send_response(200)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
