@@ -7,7 +7,7 @@ too, `{"message": …}`. Never decides when this is needed (`plan.py` does), nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..events import Event, Fail, Finish, Logprob, Text, ToolDelta, ToolStart
@@ -24,6 +24,8 @@ INNER = (
     "items", "additionalItems", "prefixItems", "contains", "additionalProperties", "propertyNames", "not", "if", "then",
     "else", "allOf", "anyOf", "oneOf", "unevaluatedItems", "unevaluatedProperties",
 )  # fmt: skip
+# With one of these an object may well mean more than its own properties.
+OPEN = ("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "if", "$ref")
 NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 
@@ -35,8 +37,10 @@ def constrain(tools: Sequence[Tool], message: Mapping[str, Json] | None = None, 
     """
     defs: dict[str, Json] = {}
     if single:
-        place = _hoist(parameters_of(tools[0]), 0, defs)
-        return Format("schema", NAME, {**place, "$defs": defs} if defs else place)
+        alone = parameters_of(tools[0])
+        if all(ref.startswith(("#/$defs/", "#/definitions/")) for ref in _references(alone)):
+            return Format("schema", NAME, alone)
+        return Format("schema", NAME, {**_hoist(alone, 0, defs), "$defs": defs})
     choices = [
         {
             "type": "object",
@@ -66,10 +70,11 @@ def parameters_of(tool: Tool) -> Mapping[str, Json]:
     if tool.kind == "custom":
         return custom_parameters(tool)
     parameters = tool.parameters
-    if not parameters or (parameters.get("type", "object") == "object" and parameters.get("properties") == {}):
-        return {"properties": {}, "additionalProperties": False, **(parameters or {}), "type": "object"}
-    if "type" not in parameters and "properties" in parameters:
-        return {"type": "object", **parameters}
+    if not parameters:
+        return {"type": "object", "properties": {}, "additionalProperties": False}
+    if "properties" in parameters and not any(key in parameters for key in OPEN):
+        # What the schema leaves open a small model fills with noise. The order of the keys is that of the writing.
+        return {"type": "object", **parameters, "additionalProperties": False}
     return parameters
 
 
@@ -89,7 +94,7 @@ def custom_parameters(tool: Tool) -> Mapping[str, Json]:
 def _hoist(schema: Mapping[str, Json], number: int, defs: dict[str, Json]) -> dict[str, Json]:
     """Return what stands for `schema` inside another document, with its definitions added to `defs`."""
     schema = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
-    if not _refers(schema):
+    if not any(_references(schema)):
         return schema
     root = f"t{number}"
     moved = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
@@ -100,13 +105,16 @@ def _hoist(schema: Mapping[str, Json], number: int, defs: dict[str, Json]) -> di
     return {"$ref": f"#/$defs/{root}"}
 
 
-def _refers(value: Json) -> bool:
+def _references(value: Json) -> Iterator[str]:
     match value:
         case dict():
-            return isinstance(value.get("$ref"), str) or any(_refers(each) for each in value.values())
+            if isinstance(ref := value.get("$ref"), str):
+                yield ref
+            for each in value.values():
+                yield from _references(each)
         case list():
-            return any(_refers(each) for each in value)
-    return False
+            for each in value:
+                yield from _references(each)
 
 
 def _rewrite(schema: Json, root: str) -> Json:
