@@ -82,6 +82,7 @@ class Child:
         # Held by whoever starts or ends the process, so that the two never overlap.
         self._turn = asyncio.Lock()
         self._stderr: deque[str] = deque(maxlen=LINES)
+        self._listener: asyncio.Task[None]
         self._stopping = False
         self._started_at = 0.0
         self._crashes = 0
@@ -219,7 +220,7 @@ class Child:
         self._started_at = self._clock()
         assert process.stdin is not None
         assert process.stderr is not None
-        self._tasks.start(self._listen(process.stderr), name=f"stderr of {self._what}")
+        self._listener = self._tasks.start(self._listen(process.stderr), name=f"stderr of {self._what}")
         self._tasks.start(self._mourn(process), name=f"watch {self._what}")
         with contextlib.suppress(ConnectionError):
             process.stdin.write(msgspec.json.encode(config) + b"\n")
@@ -237,8 +238,8 @@ class Child:
         if report.url:
             return Address(url=report.url, version=report.version)
         await process.wait()
-        # What it wrote before it died may still be in the pipe.
-        await asyncio.sleep(0)
+        # What it wrote before it died may still be in the pipe (which a child of its own could hold open).
+        await asyncio.wait({self._listener}, timeout=1.0)
         self._note_crash()
         reason = report.error.rstrip(".") or f"exit status {process.returncode}"
         raise self._down(f"did not start: {reason}{self._last_words()}")

@@ -59,8 +59,8 @@ def install(data: Path, *names: str) -> None:
 
 @asynccontextmanager
 async def backend(data: Path, **kwargs: Any) -> AsyncIterator[EmbeddedBackend]:
-    kwargs = {"clock": time.time, "command": FAKE, "needed": ()} | kwargs
-    made = EmbeddedBackend(name="embedded", data_dir=data, **kwargs)
+    defaults: dict[str, Any] = {"clock": time.time, "command": FAKE, "needed": ()}
+    made = EmbeddedBackend(name="embedded", data_dir=data, **(defaults | kwargs))
     try:
         yield made
     finally:
@@ -88,10 +88,10 @@ async def test_the_installed_models_are_listed_with_what_their_files_say(tmp_pat
         chat, embedding = await made.models()
     assert (chat.id, chat.parameters, chat.quantization, chat.family) == (CHAT_MODEL, "135M", "Q4_1", "llama")
     assert chat.size == len(CHAT)
-    assert chat.capabilities == {"completion", "tools"}
+    assert chat.capabilities == frozenset({"completion", "tools"})
     assert chat.digest == f"sha256:{SOURCES[CHAT_MODEL].member_sha256}"
     assert (embedding.id, embedding.quantization, embedding.embedding_length) == (EMBEDDING_MODEL, "F16", 384)
-    assert embedding.capabilities == {"embedding"}
+    assert embedding.capabilities == frozenset({"embedding"})
 
 
 async def test_a_models_context_is_what_we_serve_and_never_more_than_it_was_trained_for(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_a_gguf_of_ones_own_is_called_by_its_stem_and_judged_by_its_templa
     async with backend(tmp_path, model_path=str(own)) as made:
         (info,) = await made.models()
         assert (info.id, info.quantization, info.context) == ("Qwen3-0.6B.Q8_0", "Q8_0", 1024)
-        assert info.capabilities == {"completion", "tools", "thinking"}
+        assert info.capabilities == frozenset({"completion", "tools", "thinking"})
         assert info == await made.show("Qwen3-0.6B.Q8_0")
         with pytest.raises(Unsupported, match="a file of yours"):
             await made.delete("Qwen3-0.6B.Q8_0")

@@ -28,7 +28,7 @@ def make_wheel(folder: Path, *, name: str = "tiny_model", version: str = "1.0", 
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: no-such-thing-at-all\n"
     path = folder / f"{name}-{version}-py3-none-any.whl"
-    members = {
+    members: dict[str, bytes | str] = {
         MEMBER: data,
         f"{info}/METADATA": metadata,
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -74,5 +74,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    CONFIG = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        CONFIG = json.loads(stdin.readline())
     main()
