@@ -82,9 +82,10 @@ def _host(header: str) -> str | None:
     text = header.strip().lower()
     if text.startswith("["):
         inside, bracket, port = text[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
+        colon, port = port[:1], port[1:]
+        if not bracket or colon not in ("", ":") or (colon and not port):
             return None
-        host, port = inside, port[1:]
+        host = inside
         try:
             IPv6Address(host)
         except ValueError:

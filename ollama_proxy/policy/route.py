@@ -151,17 +151,17 @@ def _find(name: str, models: Sequence[ModelInfo], backends: Mapping[str, int], k
 
 
 def _match(name: str, models: Sequence[ModelInfo], kind: str | None, *, fold: bool) -> ModelInfo | None:
-    def key(text: str) -> str:
-        return text.casefold() if fold else text
+    def plain(text: str) -> str:
+        return (text.casefold() if fold else text).removesuffix(":latest")
 
-    def untagged(text: str) -> str:
-        return key(text).removesuffix(":latest")
-
-    hits = [info for info in models if key(info.id) == key(name)]
-    hits = hits or [info for info in models if untagged(info.id) == untagged(name)]
-    # Of two backends with the same model, one that cannot do what is asked comes last.
+    hits = [info for info in models if plain(info.id) == plain(name)]
+    # Of two backends with the same model, one that cannot do what is asked comes last; of two models of one backend
+    # that differ in a tag only, the one that was named comes first.
     able = "embedding" if kind == "embedding" else "completion"
-    return next((info for info in hits if kind is None or info.can(able)), hits[0] if hits else None)
+    first = next((info for info in hits if kind is None or info.can(able)), hits[0] if hits else None)
+    if first is None:
+        return None
+    return next((info for info in hits if info.backend == first.backend and info.id == name), first)
 
 
 def _openai(name: str) -> bool | None:

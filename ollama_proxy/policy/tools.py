@@ -83,7 +83,8 @@ def introduce(tools: Sequence[Tool], *, required: bool, single: bool, described:
 
 def _described(tool: Tool) -> str:
     parameters = msgspec.json.encode(tool.parameters or {"type": "object", "properties": {}}).decode()
-    return f"- {tool.name}: {tool.description or 'no description'}. Arguments (JSON Schema): {parameters}"
+    about = f": {tool.description.rstrip('.')}" if tool.description else ""
+    return f"- {tool.name}{about}. Arguments (JSON Schema): {parameters}"
 
 
 def with_hint(messages: Sequence[Message], hint: str) -> tuple[Message, ...]:
