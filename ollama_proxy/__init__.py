@@ -1,3 +1,44 @@
-"""oproxy: api.openai.com on your own machine."""
+"""oproxy: api.openai.com on your own machine. This page is the map of the code.
+
+The way of a request::
+
+    bytes ─▶ framing ─▶ translate ─▶ [ Ask / Event ] ─▶ translate ─▶ framing ─▶ bytes
+     client   (pure)     front wire      the hub          back wire     (pure)   backend
+       ╰──────── server/ (aiohttp.web) ── engine ── backends/ (aiohttp client) ─────╯
+
+Fronts (what clients speak) and backs (what backends speak) meet in one neutral form, so N fronts and M backs cost
+N + M translators. Where both speak the same wire, bytes pass through and are only observed (`translate/passthrough`).
+
+Layers; a module imports only from lower ones:
+
+0  `errors`      every refusal a client can meet, and its OpenAI body
+1  `model`       the hub's questions: Ask, Message, Part, Tool …
+   `events`      the hub's answers: Text, Thinking, ToolStart, Finish, Usage …
+   `framing`     bytes ⇄ records: NDJSON and SSE
+   `tasks`       background work with an owner
+2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
+   `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`), books (`meter`)
+   `configfile`  the TOML file: lines of keys, changes that keep comments
+   `declared`    every setting, declared once
+3  `settings`    the settings in force, each with where it came from
+   `tokens`, `assets`         tiktoken and package data; never the network
+   `fanout`                   several calls as one answer
+   `backends/`                the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds
+4  `engine`      one request: route, plan, call, relay, account
+   `jobs`        what runs without a request: reloading the config
+5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table
+   `daemon`      start, stop, status
+6  `cli/`        typer; one module per group of commands, loaded lazily
+
+Invariants:
+
+- Layers 0 to 2 do no I/O and know no clock, no dice and no log: the same input gives the same output.
+- Importing does nothing; state is born in `build_app` and handed down.
+- Nothing a client sends is silently dropped: honoured, emulated, refused, or named in `x-oproxy-ignored`.
+- A reader of a backend's stream always ends in Finish or Fail, wherever the bytes are cut.
+- No dict of a wire crosses a layer above translate; what belongs to the client (schemas, options) is never changed.
+- No foreign library's error passes its gate (`backends/http.gate`, `translate/validate`).
+- A client that leaves frees the model: leaving `Reply`'s context closes the backend's connection.
+"""
 
 __version__ = "0.1.0"

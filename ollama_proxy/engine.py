@@ -34,11 +34,15 @@ __all__ = ["Books", "Engine", "Snapshot"]
 class Snapshot:
     """The settings as one request sees them: a reload makes a new snapshot and never changes an old one."""
 
-    __slots__ = ("names", "settings")
+    __slots__ = ("names", "options", "settings")
 
     def __init__(self, settings: Settings, names: Names) -> None:
         self.settings = settings
         self.names = names
+        self.options: dict[str, dict[str, Any]] = {
+            name: {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
+            for name, options in settings.models.options.items()
+        }
 
 
 class Engine:
@@ -253,8 +257,8 @@ class Engine:
         `num_ctx` depends on the served model alone, never on the alias: two windows for one model would make the
         backend reload it at each change.
         """
-        models = self.snapshot.settings.models
-        return options_for(models.options, asked=target.asked, info=info, num_ctx=models.num_ctx)
+        snapshot = self.snapshot
+        return options_for(snapshot.options, asked=target.asked, info=info, num_ctx=snapshot.settings.models.num_ctx)
 
     def _with_defaults(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
         options, sampling = self._options(target, info)

@@ -50,7 +50,7 @@ def build_app(
     say = say or log.info
     app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
-    app[STARTED] = {"at": wall(), "config": str(loaded.path) if loaded.path else None}
+    app[STARTED] = {"at": wall(), "config": str(loaded.path)}
     app[TASKS] = Tasks()
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
@@ -58,10 +58,8 @@ def build_app(
         snapshot=snapshot_of(settings), fleet=fleet, images=fetcher_of(settings), new_id=new_id, clock=clock
     )
     app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
-    if reload is not None and loaded.path is not None:
-        app[RELOADER] = Reloader(
-            path=loaded.path, loaded=loaded, load=reload, apply=applier(app, builder), say=say, tasks=app[TASKS]
-        )
+    if reload is not None:
+        app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder), say=say)
     add_routes(app)
     app.cleanup_ctx.append(background)
     return app

@@ -89,7 +89,8 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
     origin = request.headers.get("origin")
     if origin is not None and not origin_known(request, origin, server.cors_origins):
         raise Forbidden(
-            f"The browser origin {printable(origin)} is not allowed. Add it to cors_origins under [server] to let it in."
+            f"The browser origin {printable(origin)} is not allowed. "
+            "Add it to cors_origins under [server] to let it in."
         )
     if request.method == "OPTIONS":
         return preflight()

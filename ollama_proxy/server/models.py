@@ -10,12 +10,23 @@ from aiohttp import web
 from ..backends.base import Backend
 from ..engine import Engine
 from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
+from ..model import ModelInfo
 from ..translate import models
 from .keys import BOOKS, ENGINE
 from .middleware import head
 from .reply import json_bytes
 
-__all__ = ["delete_model", "list_models", "load", "models_in_full", "pull", "retrieve_model", "running", "unload"]
+__all__ = [
+    "delete_model",
+    "list_models",
+    "load",
+    "model_in_full",
+    "models_in_full",
+    "pull",
+    "retrieve_model",
+    "running",
+    "unload",
+]
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -58,18 +69,33 @@ async def models_in_full(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     listed = await engine.fleet.listed(fresh=True)
     loaded = {(run.backend, run.id) for run in await all_running(engine)}
-    rows = []
-    for info in listed:
-        row: dict[str, Any] = msgspec.to_builtins(info)
-        row["capabilities"] = sorted(info.capabilities) if info.capabilities is not None else None
-        row["loaded"] = (info.backend, info.id) in loaded
-        rows.append(row)
+    aliases = engine.snapshot.names.aliases(listed)
     body = {
-        "models": rows,
-        "aliases": {alias: target.info.id for alias, target in engine.snapshot.names.aliases(listed).items()},
+        "models": [row_of(engine, info, loaded) for info in listed],
+        "aliases": {alias: target.info.id for alias, target in aliases.items()},
         "unreachable": {error.backend: error.message for error in engine.fleet.down()},
     }
     return json_bytes(msgspec.json.encode(body))
+
+
+async def model_in_full(request: web.Request) -> web.Response:
+    """GET /oproxy/models/{id}: the same of one model, with its aliases."""
+    engine = request.app[ENGINE]
+    target = await engine.route(request.match_info["model"], None, request[BOOKS])
+    info = await engine.describe(target)
+    loaded = {(run.backend, run.id) for run in await all_running(engine)}
+    aliases = engine.snapshot.names.aliases(await engine.fleet.listed())
+    row = row_of(engine, info, loaded)
+    row["aliases"] = [alias for alias, other in aliases.items() if other.info.id == info.id]
+    return json_bytes(msgspec.json.encode(row))
+
+
+def row_of(engine: Engine, info: ModelInfo, loaded: set[tuple[str, str]]) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(info)
+    row["capabilities"] = sorted(info.capabilities) if info.capabilities is not None else None
+    row["loaded"] = (info.backend, info.id) in loaded
+    row["type"] = engine.fleet[info.backend].kind
+    return row
 
 
 async def running(request: web.Request) -> web.Response:
@@ -121,7 +147,7 @@ async def unload(request: web.Request) -> web.Response:
 
 
 async def pull(request: web.Request) -> web.StreamResponse:
-    """POST /oproxy/pull {"model", "backend"?}: NDJSON of progress; the last line is {"status":"success"} or an error."""
+    """POST /oproxy/pull {"model", "backend"?}: NDJSON of progress; an error is the last line."""
     engine = request.app[ENGINE]
     wanted = await named(request)
     backend, model = chosen(engine, wanted)

@@ -41,6 +41,7 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/docs", "Try the API in a browser", None, "Daemon"), pages.docs),
     Row(Route("GET", "/docs/{name}", "The page's own files", None, "Daemon"), pages.asset),
     Row(Route("GET", "/oproxy/models", "All that is known of every model", None, "oproxy"), models.models_in_full),
+    Row(Route("GET", "/oproxy/models/{model}", "All that is known of one", None, "oproxy"), models.model_in_full),
     Row(Route("GET", "/oproxy/running", "The models in memory", None, "oproxy"), models.running),
     Row(Route("POST", "/oproxy/pull", "Fetch a model, with progress", None, "oproxy"), models.pull),
     Row(Route("POST", "/oproxy/load", "Bring a model into memory", None, "oproxy"), models.load),

@@ -67,6 +67,7 @@ async def serve(
     host: str,
     port: int,
     grace: float,
+    keepalive: float,
     ready: Callable[[str], Awaitable[None]],
     leaving: Callable[[int], None],
     reload: Callable[[], None],
@@ -78,7 +79,9 @@ async def serve(
     end begins, `reload` is called on SIGHUP. Raises DaemonError when the address cannot be listened on.
     """
     ending = ending or Ending()
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=CUT)
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=CUT, keepalive_timeout=keepalive
+    )
     await runner.setup()
     try:
         await listen(runner, host, port)
