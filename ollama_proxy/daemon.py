@@ -23,8 +23,12 @@ import platformdirs
 
 if sys.platform == "win32":
     import msvcrt
+
+    DETACHED = subprocess.DETACHED_PROCESS
 else:
     import fcntl
+
+    DETACHED = 0
 
 __all__ = ["Claim", "DaemonError", "State", "claim", "end", "launch", "log_path", "running", "state_dir"]
 
@@ -200,7 +204,7 @@ def launch(args: Sequence[str], *, patience: float = 30.0) -> State:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            creationflags=subprocess.DETACHED_PROCESS if sys.platform == "win32" else 0,
+            creationflags=DETACHED,
         )
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
     "tasks": 2,
     "assets": 2,
     "settings": 3,
+    "declared": 3,
     "configfile": 3,
     "tokens": 3,
     "plugins": 3,
@@ -41,6 +42,7 @@ LAYERS: dict[str, int] = {
 NEIGHBOURS = {
     ("server", "daemon"),
     ("configfile", "settings"),
+    ("declared", "settings"),
     ("engine", "fanout"),
 }
 # Layers 0 to 2 are arithmetic: nothing that waits, asks the machine, throws dice or tells the time.

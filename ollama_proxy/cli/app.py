@@ -19,8 +19,6 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from .. import __version__
-from ..errors import OproxyError
-from .failure import Failure
 
 __all__ = ["COMMANDS", "Row", "app", "load", "main"]
 
@@ -122,15 +120,25 @@ def main() -> None:
     """Run the command line; the entry point of the `oproxy` command. Always ends the process."""
     try:
         app(prog_name="oproxy")
-    except (Failure, OproxyError) as exc:
-        sys.exit(failed(exc.message, getattr(exc, "exit_code", 1)))
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as exc:
-        if exc.errno == errno.EPIPE:
-            quiet_stdout()
-            sys.exit(1)
-        sys.exit(failed(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc)))
+    except Exception as exc:
+        sys.exit(ended(exc))
+
+
+def ended(exc: Exception) -> int:
+    """Tell what stopped a command and return the exit status; what has no words for a person is a bug and raised."""
+    if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
+        quiet_stdout()
+        return 1
+    # The packages' own errors carry `message`, whichever layer they come from; importing them all here would cost
+    # what the lazy table saves.
+    message = getattr(exc, "message", None)
+    if isinstance(message, str):
+        return failed(message, getattr(exc, "exit_code", 1))
+    if isinstance(exc, OSError):
+        return failed(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc))
+    raise exc
 
 
 def failed(message: str, code: int = 1) -> int:

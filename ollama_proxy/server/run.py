@@ -6,7 +6,6 @@ Never decides what is served (`app.py` does) and never prints; what is told to a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from ..daemon import DaemonError
+from ..tasks import Tasks
 from .keys import TASKS
 
 try:
@@ -23,12 +23,12 @@ try:
 except ImportError:
     uvloop = None  # type: ignore[assignment]
 
-__all__ = ["Ending", "base_url", "is_loopback", "run", "serve"]
+__all__ = ["Ending", "base_url", "is_loopback", "run", "serve_app"]
 
-# Handlers that are cut after the grace time get this long for their `finally` parts (seconds).
-CUT = 1.0
-# How often it is looked whether the last answer has ended (seconds).
-POLL = 0.02
+# After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
+CUT = 0.1
+# Within this time idle connections are closed; what is still open then is a running answer (seconds).
+SETTLE = 0.05
 
 
 class Ending:
@@ -43,13 +43,6 @@ class Ending:
             self.urgent.set()
         self.wanted.set()
 
-    async def urgent_or(self, done: Callable[[], bool]) -> None:
-        """Wait until the end is urgent or `done` says so; nobody tells when, so it is asked."""
-        while not done():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.urgent.wait(), POLL)
-                return
-
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     """Run `work` to its end on the fastest loop there is."""
@@ -61,19 +54,19 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
         runner.run(outer())
 
 
-async def serve(
+async def serve_app(
     app: web.Application,
     *,
     host: str,
     port: int,
-    grace: float,
+    grace: Callable[[], float],
     keepalive: float,
     ready: Callable[[str], Awaitable[None]],
     leaving: Callable[[int], None],
     reload: Callable[[], None],
     ending: Ending | None = None,
 ) -> None:
-    """Serve until a signal (or `ending`) says to end; running answers get `grace` seconds to finish.
+    """Serve until a signal (or `ending`) says to end; running answers get `grace()` seconds to finish.
 
     `ready` is run with the base URL once connections are accepted, `leaving` is told how many are still busy when the
     end begins, `reload` is called on SIGHUP. Raises DaemonError when the address cannot be listened on.
@@ -88,7 +81,7 @@ async def serve(
         obey(ending, reload)
         app[TASKS].start(announce(ready, base_url(host, runner.addresses[0][1])), name="ready")
         await ending.wanted.wait()
-        await drain(runner, grace, ending, leaving)
+        await drain(runner, grace(), ending, leaving)
     finally:
         await runner.cleanup()
 
@@ -145,12 +138,17 @@ async def drain(runner: web.AppRunner, grace: float, ending: Ending, leaving: Ca
     # A request that has just come in is given to its handler before the idle connections are told apart.
     await asyncio.sleep(0)
     server.pre_shutdown()
-    if not server.connections:
-        return
-    leaving(len(server.connections))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(grace):
-            await ending.urgent_or(lambda: not server.connections)
+    tasks = Tasks()
+    # Closes what is idle at once, and what is busy when it has answered.
+    done = tasks.start(server.shutdown(None), name="drain")
+    urgent = tasks.start(ending.urgent.wait(), name="urgent")
+    try:
+        await asyncio.wait({done, urgent}, timeout=SETTLE, return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            leaving(len(server.connections))
+            await asyncio.wait({done, urgent}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await tasks.aclose()
 
 
 def base_url(host: str, port: int) -> str:

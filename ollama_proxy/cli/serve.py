@@ -1,0 +1,296 @@
+"""`oproxy serve`: the daemon in the foreground, or started aside with --detach.
+
+What a person reads at start is printed here: where it listens, what to export, how the backends are. What is served
+is `server/`'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from .. import __version__, daemon
+from ..backends.base import Backend
+from ..backends.embedded import CHAT_MODEL
+from ..errors import OproxyError
+from ..server.app import build_app
+from ..server.health import survey
+from ..server.keys import ENGINE, RELOADER, STARTED
+from ..server.run import Ending, is_loopback, run, serve_app
+from ..settings import ConfigError, Loaded, Problem, load
+from .output import console, echo, interactive, size
+
+__all__ = ["serve"]
+
+# Two files of this size are kept of a daemon's log (bytes): weeks of request lines.
+LOG_SIZE = 5_000_000
+# How many model names of a backend the banner shows.
+NAMES = 6
+
+COLOURS = {"up": "green", "idle": "cyan", "down": "red"}
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Listen on this port.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Use this config file.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=URL]", help="Use only these backends; with a URL, one at that address."),
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="How much to tell beside the requests.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch the built-in model (98 MB) if no other backend answers.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it in the background and return.")] = False,
+    log_file: Annotated[Path | None, typer.Option(hidden=True, metavar="FILE")] = None,
+) -> None:
+    """Start the daemon: OpenAI's API on this machine.
+
+    Prints what to export, then one line a request: time, method and path, model → backend, status, tokens, time to
+    the first token and in all. SIGTERM or Ctrl-C ends it with grace, a second one at once. The config file is read
+    again whenever it changes, or on SIGHUP.
+    """
+    if config is not None:
+        os.environ["OPROXY_CONFIG"] = str(config.absolute())
+    read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [])
+    loaded = read()
+    if detach:
+        flags = {"--host": host, "--port": port, "--log-level": log_level}
+        args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+        args += [word for each in backend or [] for word in ("--backend", each)]
+        detached(["serve", *args, *["--fetch"] * fetch])
+        return
+    say = speaker(log_file, loaded.settings.server.log_level)
+    with daemon.claim() as claim:
+        Foreground(loaded, read, say, claim, log_file, fetch=fetch).run()
+
+
+def settings_of(
+    *,
+    host: str | None,
+    port: int | None,
+    log_level: str | None,
+    backends: Sequence[str],
+    env: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """Read the settings with the flags in force; raises ConfigError, also when the file is read again later."""
+    flags: dict[str, Any] = {"server.host": host, "server.port": port, "server.log_level": log_level}
+    if not backends:
+        return load(env=env, flags=flags)
+    known = load(env=env, flags=flags).settings.backends
+    names = []
+    for each in backends:
+        name, _, url = each.partition("=")
+        names.append(name)
+        if url:
+            flags[f"backends.{name}.url"] = url
+            flags[f"backends.{name}.type"] = known[name].type if name in known else kind_of(name, url)
+        elif name not in known:
+            expected = f"one of {', '.join(known)}, or NAME=URL"
+            raise ConfigError([Problem("--backend", "", expected, name)])
+    loaded = load(env=env, flags=flags)
+    chosen = {name: loaded.settings.backends[name] for name in names}
+    return msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, backends=chosen))
+
+
+def kind_of(name: str, url: str) -> str:
+    """Tell what a backend given by URL alone speaks: Ollama by its name or its usual port, else OpenAI's API."""
+    return "ollama" if name.startswith("ollama") or ":11434" in url else "openai"
+
+
+def detached(args: Sequence[str]) -> None:
+    """Start the daemon as a process of its own and say where it is."""
+    state = daemon.launch(args)
+    echo(f"oproxy listens on {state.url}/v1 (process {state.pid}).")
+    echo()
+    for line in export_lines(state.url):
+        echo(line)
+    echo()
+    echo(f"Log: {state.log}")
+    echo("End it with `oproxy stop`.")
+
+
+def speaker(log_file: Path | None, level: str) -> Callable[[str], None]:
+    """Set up logging; return what prints a line to the person, or to the log file of a daemon in the background."""
+    if log_file is None:
+        logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        quiet_libraries()
+        return Voice()
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(log_file, maxBytes=LOG_SIZE, backupCount=1, encoding="utf-8")
+    handler.setFormatter(LogFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    quiet_libraries()
+    lines = logging.getLogger(LogFormat.LINES)
+    lines.setLevel(logging.INFO)
+    return partial(lines.info, "%s")
+
+
+class LogFormat(logging.Formatter):
+    """The lines a person would see in the foreground stay as they are; the rest says when and who."""
+
+    LINES = "oproxy.lines"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == self.LINES else super().format(record)
+
+
+def quiet_libraries() -> None:
+    """A client that hangs up or sends nonsense is no error of ours, so the server library need not report it."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class Voice:
+    """Prints lines to stdout, until nobody is there to read them: then the daemon goes on in silence."""
+
+    def __init__(self) -> None:
+        self._silent = False
+
+    def __call__(self, text: str) -> None:
+        if self._silent:
+            return
+        try:
+            echo(text)
+        except OSError:
+            self._silent = True
+
+
+class Foreground:
+    """A daemon in this process, from its settings to its end."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: Callable[[], Loaded],
+        say: Callable[[str], None],
+        claim: daemon.Claim,
+        log_file: Path | None,
+        *,
+        fetch: bool,
+    ) -> None:
+        self._loaded, self._say, self._claim, self._log_file, self._fetch = loaded, say, claim, log_file, fetch
+        self._app = build_app(loaded, say=say, reload=read)
+        self._ending = Ending()
+        self._terminal = interactive()
+
+    def run(self) -> None:
+        """Serve until told to end. Raises DaemonError when the address cannot be had."""
+        run(self._serve)
+
+    async def _serve(self) -> None:
+        server = self._loaded.settings.server
+        await serve_app(
+            self._app,
+            host=server.host,
+            port=server.port,
+            keepalive=server.keepalive,
+            grace=lambda: self._app[ENGINE].snapshot.settings.server.grace,
+            ready=self._ready,
+            leaving=self._leaving,
+            reload=self._hangup,
+            ending=self._ending,
+        )
+
+    def _hangup(self) -> None:
+        """SIGHUP: read the config anew; but if it comes because our terminal was closed, end."""
+        if self._terminal and not interactive():
+            self._ending.ask()
+        else:
+            self._app[RELOADER].reload_now()
+
+    def _leaving(self, busy: int) -> None:
+        grace = self._app[ENGINE].snapshot.settings.server.grace
+        answers = "answer is" if busy == 1 else "answers are"
+        self._say(f"Ending: {busy} {answers} still running and may take {grace:g} s. Once more ends at once.")
+
+    async def _ready(self, url: str) -> None:
+        """Tell the other commands, and the person, that we listen; then how the backends are, as soon as they say."""
+        self._claim.publish(
+            daemon.State(
+                pid=os.getpid(),
+                url=url,
+                started=self._app[STARTED]["at"],
+                version=__version__,
+                grace=self._loaded.settings.server.grace,
+                config=str(self._loaded.path) if self._loaded.path.exists() else None,
+                log=str(self._log_file) if self._log_file else None,
+            )
+        )
+        self._print(f"[bold]oproxy {__version__}[/] listens on [bold]{escape(url)}/v1[/]")
+        if not is_loopback(self._loaded.settings.server.host):
+            self._print("[yellow]Other machines can reach this address, and there is no key: they can use it too.[/]")
+        for line in ("", *export_lines(url), ""):
+            self._say(line)
+        health = await survey(self._app)
+        if self._fetch and not any(b["state"] == "up" and b["type"] != "embedded" for b in health["backends"]):
+            await self._fetch_builtin()
+            health = await survey(self._app)
+        self._backends(health["backends"])
+
+    async def _fetch_builtin(self) -> None:
+        """Get the built-in model, so that a machine with no model server at all can answer."""
+        fleet = self._app[ENGINE].fleet
+        for member in fleet.members.values():
+            if not member.backend.pulls(CHAT_MODEL) or member.backend.kind != "embedded":
+                continue
+            if any(info.id == CHAT_MODEL for info in member.models):
+                return
+            self._say("No model server answers; fetching the built-in model …")
+            try:
+                await self._pull(member.backend)
+            except OproxyError as exc:
+                self._say(f"It could not be fetched: {exc.message}")
+            await fleet.listed(fresh=True)
+
+    async def _pull(self, backend: Backend) -> None:
+        told = 0.0
+        async for step in backend.pull(CHAT_MODEL):
+            if step.total and step.completed is not None and time.monotonic() - told > 1:
+                told = time.monotonic()
+                self._say(f"  {size(step.completed)} of {size(step.total)}")
+
+    def _backends(self, rows: Sequence[dict[str, Any]]) -> None:
+        members = self._app[ENGINE].fleet.members
+        self._say("Backends:")
+        for row in rows:
+            state = f"[{COLOURS.get(row['state'], 'default')}]{row['state']:<5}[/]"
+            names = [info.id.removesuffix(":latest") for info in members[row["name"]].models]
+            shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+            words = " ".join(filter(None, (row["version"], row["detail"])))
+            self._print(f"  {escape(row['name']):<10} {state} {escape('; '.join(filter(None, (words, shown))))}")
+        if not any(row["state"] == "up" or row["models"] for row in rows):
+            self._say("")
+            self._say("No backend answers yet. Requests will fail until one does; nothing needs to be started again.")
+            for member in members.values():
+                self._say(f"  {member.backend.name}: {member.backend.hint}")
+        self._say("")
+
+    def _print(self, markup: str) -> None:
+        """Print a line that has colours where a person looks."""
+        if self._log_file is None and self._terminal:
+            console().print(markup)
+        else:
+            self._say(Text.from_markup(markup).plain)
+
+
+def export_lines(url: str) -> tuple[str, str]:
+    """Return what a shell must be told for any OpenAI client to come here."""
+    if os.name == "nt":
+        return f'    $env:OPENAI_BASE_URL = "{url}/v1"', '    $env:OPENAI_API_KEY = "any"'
+    return f"    export OPENAI_BASE_URL={url}/v1", "    export OPENAI_API_KEY=any"

@@ -1,0 +1,101 @@
+"""`oproxy status` and `oproxy stop`: the daemon from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+
+from .. import daemon
+from .client import Api, ApiError
+from .failure import Failure
+from .output import echo, errors, interactive, print_json, print_table, tell
+
+__all__ = ["status", "stop"]
+
+# A daemon that lives answers at once; its backends may take a connection's time to be found dead.
+PATIENCE = aiohttp.ClientTimeout(total=20)
+
+NOT_RUNNING = "No daemon is running. Start one with `oproxy serve`."
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Tell whether the daemon runs, where, and how its backends are.
+
+    The exit status is 0 when it runs and answers, else 1.
+    """
+    state = daemon.running()
+    if state is None:
+        if as_json:
+            print_json({"running": False})
+            raise typer.Exit(1)
+        raise Failure(NOT_RUNNING)
+    try:
+        health = asyncio.run(asked(state.url))
+    except ApiError as exc:
+        raise Failure(
+            f"Process {state.pid} holds {state.url} but does not answer: {exc.message} `oproxy stop --force` ends it."
+        ) from exc
+    if as_json:
+        print_json({"running": True, "url": f"{state.url}/v1", "log": state.log, **health})
+        return
+    show(state, health)
+
+
+async def asked(url: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
+        found: dict[str, Any] = await Api(session, url, inside=False).get("/v1/health")
+        return found
+
+
+def show(state: daemon.State, health: dict[str, Any]) -> None:
+    pairs = [
+        ("running", f"process {state.pid}, oproxy {state.version}"),
+        ("url", f"{state.url}/v1"),
+        ("up", span(time.time() - state.started)),
+        ("config", state.config or "none (defaults)"),
+        ("log", state.log or "the terminal it was started in"),
+    ]
+    for name, value in pairs:
+        echo(f"{name:<8} {value}")
+    echo()
+    rows = [
+        (each["name"], each["type"], each["state"], each["version"], each["models"], each["running"], each["detail"])
+        for each in health["backends"]
+    ]
+    print_table(("BACKEND", "TYPE", "STATE", "VERSION", "MODELS", "RUNNING", ""), rows, right=(4, 5))
+
+
+def span(seconds: float) -> str:
+    """Return a time as people say it: `42 s`, `5 min 3 s`, `2 h 10 min`, `3 d 4 h`."""
+    whole = max(0, int(seconds))
+    for big, small, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
+        if whole >= size:
+            rest = whole % size // {"h": 3600, "min": 60, "s": 1}[small]
+            return f"{whole // size} {big} {rest} {small}" if rest else f"{whole // size} {big}"
+    return f"{whole} s"
+
+
+def stop(
+    force: Annotated[bool, typer.Option("--force", help="Kill it at once; running answers break off.")] = False,
+) -> None:
+    """Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)."""
+    state = daemon.running()
+    if state is None:
+        raise Failure(NOT_RUNNING)
+    try:
+        if interactive():
+            with errors().status("") as spinner:
+                for waited in daemon.end(state, force=force):
+                    spinner.update(f"Waiting for running answers, {waited:.0f} of {state.grace:.0f} s …")
+        else:
+            for _ in daemon.end(state, force=force):
+                pass
+    except daemon.DaemonError as exc:
+        raise Failure(exc.message) from exc
+    tell(f"The daemon (process {state.pid}) has ended.")

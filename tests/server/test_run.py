@@ -1,0 +1,204 @@
+"""An application on a port: listening, signals, and ending with grace."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from ollama_proxy.daemon import DaemonError
+from ollama_proxy.server.keys import TASKS
+from ollama_proxy.server.run import Ending, base_url, is_loopback, serve_app
+from ollama_proxy.tasks import Tasks
+
+
+class Stage:
+    """A small application whose one handler answers in two parts, the second when `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.cut = False
+        self.left: list[int] = []
+        self.leaving = asyncio.Event()
+        self.reloads = 0
+        self.ending = Ending()
+        self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.app = web.Application()
+        self.app[TASKS] = Tasks()
+        self.app.router.add_get("/slow", self.slow)
+        self.app.router.add_get("/quick", self.quick)
+
+    async def quick(self, request: web.Request) -> web.Response:
+        return web.Response(text="quick")
+
+    async def slow(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"one ")
+        self.begun.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cut = True
+            raise
+        await response.write(b"two")
+        return response
+
+    async def ready(self, url: str) -> None:
+        self.url.set_result(url)
+
+    def leave(self, busy: int) -> None:
+        self.left.append(busy)
+        self.leaving.set()
+
+    def reload(self) -> None:
+        self.reloads += 1
+
+    def serve(self, *, host: str = "127.0.0.1", port: int = 0, grace: float = 60.0) -> Awaitable[None]:
+        return serve_app(
+            self.app, host=host, port=port, grace=lambda: grace, keepalive=75, ready=self.ready,
+            leaving=self.leave, reload=self.reload, ending=self.ending,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def serving(stage: Stage, **options: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, asyncio.Task[None]]]:
+    tasks = Tasks()
+
+    async def work() -> None:
+        await stage.serve(**options)
+
+    task = tasks.start(work(), name="serve")
+    async with aiohttp.ClientSession(await asyncio.wait_for(stage.url, 10)) as session:
+        yield session, task
+    stage.ending.ask()
+    stage.ending.ask()
+    await asyncio.wait_for(task, 10)
+    await tasks.aclose()
+
+
+async def test_a_request_is_answered_on_the_url_that_is_told() -> None:
+    stage = Stage()
+    async with serving(stage) as (session, _), session.get("/quick") as response:
+        assert await response.text() == "quick"
+
+
+async def test_a_running_answer_may_finish_after_the_end_has_begun() -> None:
+    stage = Stage()
+    async with serving(stage) as (session, task), session.get("/slow") as response:
+        await stage.begun.wait()
+        stage.ending.ask()
+        await stage.leaving.wait()
+        assert stage.left == [1]
+        stage.go.set()
+
+        assert await response.read() == b"one two"
+        await asyncio.wait_for(task, 10)
+    assert not stage.cut
+
+
+async def test_nobody_new_is_let_in_once_the_end_has_begun() -> None:
+    stage = Stage()
+    async with serving(stage) as (session, _), session.get("/slow"):
+        await stage.begun.wait()
+        stage.ending.ask()
+        await stage.leaving.wait()
+        async with aiohttp.ClientSession(await stage.url) as other:
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await other.get("/quick")
+        stage.go.set()
+
+
+async def test_the_second_wish_to_end_cuts_what_still_runs() -> None:
+    stage = Stage()
+    async with serving(stage) as (session, task), session.get("/slow") as response:
+        await stage.begun.wait()
+        stage.ending.ask()
+        await stage.leaving.wait()
+        assert not task.done()
+        stage.ending.ask()
+
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+        await asyncio.wait_for(task, 10)
+    assert stage.cut
+
+
+async def test_the_end_of_the_grace_time_cuts_what_still_runs() -> None:
+    stage = Stage()
+    async with serving(stage, grace=0.05) as (session, task), session.get("/slow") as response:
+        await stage.begun.wait()
+        stage.ending.ask()
+
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+        await asyncio.wait_for(task, 10)
+    assert stage.cut
+
+
+async def test_an_idle_connection_does_not_hold_up_the_end() -> None:
+    stage = Stage()
+    async with serving(stage) as (session, task):
+        async with session.get("/quick") as response:
+            await response.read()
+        stage.ending.ask()
+        await asyncio.wait_for(task, 10)
+    assert stage.left == []
+
+
+async def test_a_taken_port_is_told_with_its_number_who_has_it_and_the_way_out() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DaemonError) as refused:
+            await Stage().serve(port=port)
+    for word in (f"Port {port}", "lsof", "--port"):
+        assert word in refused.value.message
+
+
+async def test_an_address_of_another_machine_is_refused_in_words() -> None:
+    with pytest.raises(DaemonError, match=r"192\.0\.2\.1 is no address of this machine"):
+        await Stage().serve(host="192.0.2.1")
+
+
+async def test_the_application_is_closed_when_it_cannot_listen() -> None:
+    closed = []
+
+    async def on_cleanup(app: web.Application) -> None:
+        closed.append(True)
+
+    stage = Stage()
+    stage.app.on_cleanup.append(on_cleanup)
+    with pytest.raises(DaemonError):
+        await stage.serve(host="192.0.2.1")
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("host", "want"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8"),
+        ("0.0.0.0", "http://127.0.0.1:8"),
+        ("::", "http://127.0.0.1:8"),
+        ("::1", "http://[::1]:8"),
+        ("box.lan", "http://box.lan:8"),
+    ],
+)
+def test_the_url_is_one_this_machine_can_reach(host: str, want: str) -> None:
+    assert base_url(host, 8) == want
+
+
+@pytest.mark.parametrize(
+    ("host", "want"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("box", False)],
+)
+def test_only_loopback_addresses_count_as_loopback(host: str, want: bool) -> None:
+    assert is_loopback(host) == want
