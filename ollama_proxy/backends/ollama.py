@@ -1,0 +1,338 @@
+"""An Ollama server: its models, and its native API. What is sent and read is `translate.ollama`'s.
+
+Lists and descriptions are cached for a short life, and callers that come at once share one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
+from ..framing import LineDecoder
+from ..model import Call, ModelInfo
+from ..translate.ollama import WIRE
+from ..translate.wire import Wire
+from .base import Health, Progress, Reply, Running
+from .http import Client
+
+__all__ = ["OllamaBackend", "resolve_url"]
+
+# A description may be this old (seconds): a model's abilities change only when it is made anew.
+SHOW_LIFE = 60.0
+DEFAULT_PORT = 11434
+
+
+class Details(Struct):
+    family: str | None = None
+    parameter_size: str | None = None
+    quantization_level: str | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+
+
+class Tag(Struct):
+    name: str
+    modified_at: str = ""
+    size: int | None = None
+    digest: str | None = None
+    details: Details | None = None
+    capabilities: list[str] | None = None
+
+
+class Tags(Struct):
+    models: list[Tag] | None = None
+
+
+class Think(Struct):
+    values: list[bool | str] = []
+
+
+class Show(Struct):
+    details: Details | None = None
+    model_info: dict[str, Any] | None = None
+    capabilities: list[str] | None = None
+    template: str = ""
+    renderer: str = ""
+    thinking: Think | None = None
+
+
+class Loaded(Struct):
+    name: str
+    size: int | None = None
+    size_vram: int | None = None
+    context_length: int | None = None
+    expires_at: str = ""
+    digest: str | None = None
+
+
+class Ps(Struct):
+    models: list[Loaded] | None = None
+
+
+class Step(Struct):
+    status: str = ""
+    digest: str | None = None
+    total: int | None = None
+    completed: int | None = None
+    error: Any = None
+
+
+def resolve_url(url: str, env: Mapping[str, str]) -> str:
+    """Return the base URL: the configured one, else OLLAMA_HOST as Ollama's own client reads it (host, host:port,
+    :port, with or without scheme or path), else the usual address. Where a server listens on all addresses
+    (0.0.0.0, ::) it is reached by loopback."""
+    text = (url or env.get("OLLAMA_HOST", "")).strip().strip("\"'")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    port = {"http": DEFAULT_PORT if not separator else 80, "https": 443}.get(scheme, DEFAULT_PORT)
+    authority, slash, path = rest.partition("/")
+    host, colon, given = authority.rpartition(":")
+    bracketed = authority.startswith("[")
+    if not colon or (bracketed and authority.endswith("]")) or (authority.count(":") > 1 and not bracketed):
+        host, given = authority, ""
+    if given.isdigit() and 0 < int(given) < 65536:
+        port = int(given)
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    if host in ("", "0.0.0.0"):
+        host = "127.0.0.1"
+    elif host == "[::]":
+        host = "[::1]"
+    return f"{scheme}://{host}:{port}{slash}{path}".rstrip("/")
+
+
+class OllamaBackend:
+    """`base.Backend` for Ollama. `clock` counts seconds and only goes forward."""
+
+    kind = "ollama"
+    passes: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 600.0,
+        pool: int = 100,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.hint = f"Start it with `ollama serve`, or set url under [backends.{name}]."
+        sent = dict(headers or {})
+        if api_key:
+            sent["authorization"] = f"Bearer {api_key}"
+        self._client = Client(
+            name=name, url=url, hint=self.hint, headers=sent,
+            connect_timeout=connect_timeout, read_timeout=read_timeout, pool=pool,
+        )  # fmt: skip
+        self._clock = clock
+        self._tags: tuple[ModelInfo, ...] = ()
+        self._shown: dict[str, tuple[float, str | None, ModelInfo]] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def wire(self) -> Wire:
+        return WIRE
+
+    def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
+        return self._client.open(call)
+
+    # --- what is there ----------------------------------------------------------------------------------------
+
+    async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
+        tags = await self._get("/api/tags", Tags)
+        if fresh:
+            self._shown.clear()
+        found = tuple(self._info(tag) for tag in tags.models or ())
+        if any(info.capabilities is None for info in found):
+            # An old server does not tell in its list what its models can.
+            found = tuple(await asyncio.gather(*(self._told(info) for info in found)))
+        if found != self._tags:
+            self._tags = found
+        return self._tags
+
+    def _info(self, tag: Tag) -> ModelInfo:
+        details = tag.details or Details()
+        return ModelInfo(
+            id=tag.name,
+            backend=self.name,
+            created=int(epoch(tag.modified_at) or 0),
+            owned_by=tag.name.rpartition("/")[0].rpartition("/")[2] or "library",
+            size=tag.size,
+            parameters=details.parameter_size,
+            quantization=details.quantization_level,
+            family=details.family,
+            context=details.context_length,
+            embedding_length=details.embedding_length,
+            capabilities=frozenset(tag.capabilities) if tag.capabilities is not None else None,
+            digest=tag.digest,
+        )
+
+    async def _told(self, info: ModelInfo) -> ModelInfo:
+        try:
+            return await self._describe(info)
+        except ModelNotFound:
+            return info
+
+    async def show(self, model: str) -> ModelInfo:
+        known = next((info for info in self._tags if info.id == model), None)
+        held = self._shown.get(model)
+        if held is not None and held[0] > self._clock() and (known is None or known.digest == held[1]):
+            return held[2]
+        async with self._lock:
+            held = self._shown.get(model)
+            if held is not None and held[0] > self._clock() and (known is None or known.digest == held[1]):
+                return held[2]
+            base = known or await self._find(model)
+            info = await self._describe(base)
+            self._shown[model] = (self._clock() + SHOW_LIFE, info.digest, info)
+            return info
+
+    async def _find(self, model: str) -> ModelInfo:
+        wanted = {model.casefold(), f"{model}:latest".casefold()}
+        for info in await self.models():
+            if info.id.casefold() in wanted:
+                return info
+        raise ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {model}`.")
+
+    async def _describe(self, info: ModelInfo) -> ModelInfo:
+        shown = await self._post("/api/show", {"model": info.id}, Show)
+        facts = shown.model_info or {}
+        arch = facts.get("general.architecture", "")
+        context, width = facts.get(f"{arch}.context_length"), facts.get(f"{arch}.embedding_length")
+        return msgspec.structs.replace(
+            info,
+            context=context if isinstance(context, int) else info.context,
+            embedding_length=width if isinstance(width, int) else info.embedding_length,
+            capabilities=frozenset(shown.capabilities) if shown.capabilities is not None else info.capabilities,
+            think=tuple(shown.thinking.values) if shown.thinking is not None else (),
+            # A chat template in jinja is llama.cpp's to render, one in Go (or a built-in renderer) is Ollama's own.
+            template="native" if "{%" in shown.template and not shown.renderer else "rendered",
+        )
+
+    async def running(self) -> tuple[Running, ...]:
+        ps = await self._get("/api/ps", Ps)
+        return tuple(
+            Running(
+                id=each.name,
+                backend=self.name,
+                size=each.size,
+                size_vram=each.size_vram,
+                context=each.context_length,
+                expires_at=epoch(each.expires_at),
+                digest=each.digest,
+            )
+            for each in ps.models or ()
+        )
+
+    async def check(self) -> Health:
+        began = self._clock()
+        try:
+            answer = await self._get("/api/version", dict[str, Any])
+        except OproxyError as exc:
+            return Health(state="down", detail=exc.message)
+        return Health(state="up", version=str(answer.get("version", "")), latency_ms=(self._clock() - began) * 1000)
+
+    # --- changing what is there -------------------------------------------------------------------------------
+
+    def pulls(self, model: str) -> bool:
+        return True
+
+    async def pull(self, model: str) -> AsyncIterator[Progress]:
+        decoder = LineDecoder()
+        call = Call("POST", "/api/pull", msgspec.json.encode({"model": model}), stream=True)
+        async with self._client.open(call) as reply:
+            if reply.status >= 400:
+                raise self._refusal(reply.status, await reply.read(), model)
+            async for data in reply.chunks():
+                for line in decoder.feed(data):
+                    yield self._step(line)
+            for line in decoder.flush():
+                yield self._step(line)
+        self._shown.clear()
+
+    def _step(self, line: bytes) -> Progress:
+        try:
+            step = msgspec.json.decode(line, type=Step)
+        except msgspec.DecodeError as exc:
+            raise UpstreamFailed(f"The backend '{self.name}' sent no valid progress.", backend=self.name) from exc
+        if step.error is not None:
+            raise UpstreamFailed(f"The backend '{self.name}' could not fetch it: {step.error}", backend=self.name)
+        return Progress(step.status, step.digest, step.total, step.completed)
+
+    async def delete(self, model: str) -> None:
+        await self._send("DELETE", "/api/delete", {"model": model}, model)
+        self._shown.pop(model, None)
+
+    async def load(
+        self, model: str, *, keep_alive: str | int | float | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        body: dict[str, Any] = {"options": dict(options)} if options else {}
+        if keep_alive is not None:
+            body["keep_alive"] = keep_alive
+        await self._empty(model, body)
+
+    async def unload(self, model: str) -> None:
+        await self._empty(model, {"keep_alive": 0})
+
+    async def _empty(self, model: str, body: dict[str, Any]) -> None:
+        """Send a request with nothing in it: Ollama then only loads or unloads the model."""
+        info = await self.show(model)
+        embeds = info.capabilities is not None and "completion" not in info.capabilities
+        path = "/api/embed" if embeds else "/api/generate"
+        body = {"model": model, "stream": False, **({"input": []} if embeds else {"prompt": ""}), **body}
+        await self._send("POST", path, body, model)
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    async def _send(self, method: str, path: str, body: Any, model: str) -> bytes:
+        data = msgspec.json.encode(body) if body is not None else None
+        status, answer = await self._client.fetch(Call(method, path, data))
+        if status >= 400:
+            raise self._refusal(status, answer, model)
+        return answer
+
+    async def _get(self, path: str, shape: type[Any]) -> Any:
+        return self._decoded(await self._send("GET", path, None, ""), shape)
+
+    async def _post(self, path: str, body: dict[str, Any], shape: type[Any]) -> Any:
+        return self._decoded(await self._send("POST", path, body, str(body.get("model", ""))), shape)
+
+    def _decoded(self, body: bytes, shape: type[Any]) -> Any:
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except msgspec.DecodeError as exc:
+            raise UpstreamFailed(
+                f"The backend '{self.name}' at {self._client.url} does not answer like Ollama.", backend=self.name
+            ) from exc
+
+    def _refusal(self, status: int, body: bytes, model: str) -> OproxyError:
+        error = WIRE.error(status, body, backend=self.name, model=model)
+        if isinstance(error, (ModelNotFound, BackendError)) or model:
+            return error
+        return UpstreamFailed(f"The backend '{self.name}' does not answer like Ollama.", backend=self.name)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def epoch(text: str) -> float | None:
+    """Read a time as Go writes it (nanoseconds, any zone); None for none."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return None

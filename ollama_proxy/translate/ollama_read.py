@@ -1,0 +1,229 @@
+"""Ollama's answers, read into events as their bytes arrive. A stream is NDJSON, a whole answer one such record.
+
+Never asks for more, never decides what to do about a failure: a broken answer ends in Fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import UpstreamFailed
+from ..events import Event, Fail, Finish, Logprob, Note, Text, Thinking, ToolDelta, ToolStart, Usage
+from ..framing import LineDecoder, Overlong
+from . import ollama_errors
+from .wire import Vectors
+
+__all__ = ["ChatReader", "CompletionReader", "embeddings"]
+
+
+class Function(Struct):
+    name: str
+    arguments: Any = None
+
+
+class Call(Struct):
+    function: Function
+    id: str = ""
+
+
+class Message(Struct):
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[Call] | None = None
+
+
+class Candidate(Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(Candidate):
+    top_logprobs: list[Candidate] | None = None
+
+
+class Record(Struct):
+    """What records of /api/chat and /api/generate share. Ollama leaves out counters that are 0."""
+
+    done: bool = False
+    done_reason: str | None = None
+    error: Any = None
+    logprobs: list[TokenLogprob] | None = None
+    prompt_eval_count: int = 0
+    prompt_eval_cached_count: int | None = None
+    eval_count: int = 0
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_duration: int = 0
+    eval_duration: int = 0
+
+
+class ChatRecord(Record):
+    message: Message | None = None
+
+
+class GenerateRecord(Record):
+    response: str = ""
+    thinking: str = ""
+
+
+R = TypeVar("R", bound=Record)
+
+CHAT = msgspec.json.Decoder(ChatRecord)
+GENERATE = msgspec.json.Decoder(GenerateRecord)
+
+
+class _Reader(Generic[R]):
+    """The state of one answer: lines in, events out, exactly one end."""
+
+    def __init__(self, decoder: msgspec.json.Decoder[R], *, backend: str, model: str, logprobs: bool) -> None:
+        self._decode = decoder.decode
+        self._backend, self._model, self._logprobs = backend, model, logprobs
+        self._lines = LineDecoder()
+        self._calls = 0
+        self._ended = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events of the records that `data` completes."""
+        try:
+            lines = self._lines.feed(data)
+        except Overlong as exc:
+            return self._fail(f"sent {exc}")
+        out: list[Event] = []
+        for line in lines:
+            if self._ended:
+                break
+            self._line(line, out)
+        return out
+
+    def flush(self) -> list[Event]:
+        """Return what the end of the bytes means: nothing, if the answer had ended; else that it broke off."""
+        out: list[Event] = []
+        if not self._ended:
+            for line in self._lines.flush():
+                self._line(line, out)
+        if not self._ended:
+            out += self._fail("ended the answer without finishing it")
+        return out
+
+    def _line(self, line: bytes, out: list[Event]) -> None:
+        try:
+            record = self._decode(line)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            out += self._fail("sent something that is no answer")
+            return
+        if record.error is not None:
+            self._ended = True
+            error = ollama_errors.read_text(record.error, status=500, backend=self._backend, model=self._model)
+            out.append(Fail(error))
+            return
+        self._content(record, out)
+        if record.done:
+            self._ended = True
+            self._done(record, out)
+
+    def _content(self, record: R, out: list[Event]) -> None:
+        raise AssertionError("each reader says what a record holds")
+
+    def _text(self, text: str, record: R, out: list[Event]) -> None:
+        if self._logprobs and record.logprobs is not None:
+            out.append(Text(0, text, tuple(map(logprob, record.logprobs))))
+        elif text:
+            out.append(Text(0, text))
+
+    def _done(self, record: R, out: list[Event]) -> None:
+        reason = record.done_reason
+        out.append(Finish(0, "length" if reason == "length" else "tool_calls" if self._calls else "stop"))
+        out.append(
+            Usage(
+                prompt=record.prompt_eval_count,
+                completion=record.eval_count,
+                cached=min(record.prompt_eval_cached_count or 0, record.prompt_eval_count),
+            )
+        )
+        if record.total_duration:
+            out.append(Note(durations(record)))
+
+    def _fail(self, what: str) -> list[Event]:
+        self._ended = True
+        return [Fail(UpstreamFailed(f"The backend '{self._backend}' {what}.", backend=self._backend))]
+
+
+class ChatReader(_Reader[ChatRecord]):
+    """Reads /api/chat."""
+
+    def __init__(self, *, backend: str, model: str, logprobs: bool) -> None:
+        super().__init__(CHAT, backend=backend, model=model, logprobs=logprobs)
+
+    def _content(self, record: ChatRecord, out: list[Event]) -> None:
+        message = record.message
+        if message is None:
+            return
+        if message.thinking:
+            out.append(Thinking(0, message.thinking))
+        if message.content or record.logprobs:
+            self._text(message.content, record, out)
+        for call in message.tool_calls or ():
+            out.append(ToolStart(0, self._calls, call_id(call.id), call.function.name))
+            out.append(ToolDelta(0, self._calls, arguments(call.function.arguments)))
+            self._calls += 1
+
+
+class CompletionReader(_Reader[GenerateRecord]):
+    """Reads /api/generate."""
+
+    def __init__(self, *, backend: str, model: str, logprobs: bool) -> None:
+        super().__init__(GENERATE, backend=backend, model=model, logprobs=logprobs)
+
+    def _content(self, record: GenerateRecord, out: list[Event]) -> None:
+        if record.thinking:
+            out.append(Thinking(0, record.thinking))
+        if record.response or record.logprobs:
+            self._text(record.response, record, out)
+
+
+def logprob(token: TokenLogprob) -> Logprob:
+    top = tuple(Logprob(c.token, c.logprob, octets(c)) for c in token.top_logprobs or ())
+    return Logprob(token.token, token.logprob, octets(token), top)
+
+
+def octets(token: Candidate) -> tuple[int, ...]:
+    return tuple(token.bytes) if token.bytes is not None else tuple(token.token.encode("utf-8", "surrogatepass"))
+
+
+def call_id(id: str) -> str:
+    """Return an id as OpenAI's look: Ollama's rendered path makes such, its native path only the letters."""
+    return id if not id or id.startswith("call_") else f"call_{id}"
+
+
+def arguments(value: Any) -> str:
+    """Return a call's arguments as JSON text, compact as OpenAI writes it."""
+    return msgspec.json.encode(value if value is not None else {}).decode()
+
+
+def durations(record: Record) -> dict[str, Any]:
+    """Return the backend's own timings in seconds."""
+    names = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+    return {name: getattr(record, name) / 1e9 for name in names}
+
+
+class Embedded(Struct):
+    embeddings: list[tuple[float, ...]]
+    prompt_eval_count: int | None = None
+
+
+EMBEDDED = msgspec.json.Decoder(Embedded)
+
+
+def embeddings(body: bytes, *, backend: str) -> Vectors:
+    """Read an answer of /api/embed."""
+    try:
+        answer = EMBEDDED.decode(body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise UpstreamFailed(f"The backend '{backend}' sent something that is no embedding.", backend=backend) from exc
+    rows: Sequence[tuple[float, ...]] = answer.embeddings
+    return Vectors(tuple(rows), answer.prompt_eval_count)
