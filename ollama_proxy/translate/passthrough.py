@@ -1,0 +1,287 @@
+"""Where front and back speak OpenAI's wire alike: bytes go through, and are only observed.
+
+A request keeps every value's bytes but the model's name; an answer keeps all but that name and the usage nobody asked
+for. What is not understood goes on as it is. Never reorders, never delays a complete event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ..errors import OproxyError, UpstreamDown, UpstreamFailed
+from ..events import Usage
+from ..framing import DONE, LIMIT, sse
+from .openai_errors import stream_error
+from .openai_read import read_usage
+
+__all__ = ["StreamObserver", "asks_usage", "observe_whole", "rewrite_request", "streams"]
+
+_encode = msgspec.json.Encoder().encode
+_any = msgspec.json.Decoder().decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
+
+# Inside a JSON string these quotes would have backslashes, so a hit is a key; whether of the top level is counted out.
+_MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null\b|"usage"\s*:\s*null\s*,\s*')
+_EVENT_END = re.compile(rb"\n\r?\n")
+# Parts of a delta that are no answer yet.
+_PREAMBLE = frozenset({"role", "name"})
+_EMPTY = frozenset({b'""', b"null", b"[]", b"{}"})
+_NOTHING: Mapping[str, Raw] = {}
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def streams(fields: Mapping[str, Raw]) -> bool:
+    """Return whether a request asks for a stream."""
+    return bytes(fields.get("stream", b"")) == b"true"
+
+
+def asks_usage(fields: Mapping[str, Raw]) -> bool:
+    """Return whether a request asks for the usage at the end of its stream."""
+    return bytes(_nested(fields, "stream_options").get("include_usage", b"")) == b"true"
+
+
+def rewrite_request(fields: Mapping[str, Raw], *, model: str, observe: bool) -> bytes:
+    """Return the request body with the backend's name of the model. `observe`: ask for the stream's usage too."""
+    changed = dict(fields)
+    changed["model"] = Raw(_encode(model))
+    if observe:
+        options = {**_nested(fields, "stream_options"), "include_usage": Raw(b"true")}
+        changed["stream_options"] = Raw(_joined(options))
+    return _joined(changed)
+
+
+def _nested(fields: Mapping[str, Raw], key: str) -> Mapping[str, Raw]:
+    try:
+        return _fields(fields.get(key, b"{}"))
+    except _BROKEN:
+        return _NOTHING
+
+
+def _joined(fields: Mapping[str, Raw]) -> bytes:
+    return b"{%b}" % b",".join([_encode(key) + b":" + bytes(value) for key, value in fields.items()])
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: Raw = Raw(b"{}")
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(Struct):
+    """What is looked at; all else of a chunk is skipped unread."""
+
+    model: str | None = None
+    choices: list[_Choice] | UnsetType = UNSET
+    usage: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class StreamObserver:
+    """Passes a stream of chunks on. `asked` is the name the client knows the model by; `strip_usage` takes out the
+    usage that only we asked for. A stream that stops too early gets an error event, so that no client takes it for
+    whole."""
+
+    def __init__(self, *, asked: str, strip_usage: bool) -> None:
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.error: OproxyError | None = None
+        self.first_token = False
+        self._name = _encode(asked)
+        self._strip = strip_usage
+        self._held: list[bytes] = []
+        self._size = 0
+        self._done = False
+        self._open: set[int] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes to send on: those of all events that `data` completes. Raises errors.UpstreamFailed for an
+        endless event."""
+        if b"\n" not in data:
+            self._hold(data)
+            return b""
+        if self._held:
+            self._held.append(data)
+            data = b"".join(self._held)
+            self._held.clear()
+            self._size = 0
+        out: list[bytes] = []
+        start = 0
+        for end in _EVENT_END.finditer(data):
+            self._event(data[start : end.end()], out)
+            start = end.end()
+        if start < len(data):
+            self._hold(data[start:])
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """Return what is left to send when the backend has closed the stream."""
+        rest = b"".join(self._held)
+        self._held.clear()
+        out: list[bytes] = []
+        if _ends(rest):
+            # Only the empty line after the last event is missing.
+            self._event(rest.rstrip(b"\r\n") + b"\n\n", out)
+        if self._done or self.error is not None:
+            return b"".join(out)
+        if self.finish is not None and not self._open:
+            # Complete; clients that wait for the mark are not left waiting.
+            out.append(DONE)
+        else:
+            # What came of a torn event is dropped: its JSON would be a worse error than ours.
+            self.error = UpstreamDown("The backend ended its answer before it was complete.")
+            out.append(sse(_encode(self.error.body())))
+        return b"".join(out)
+
+    def _hold(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > LIMIT:
+            raise UpstreamFailed(f"The backend sent an event of more than {LIMIT} bytes.")
+        self._held.append(data)
+
+    def _event(self, event: bytes, out: list[bytes]) -> None:
+        """Look at one event with the empty line that ends it, and pass it on, changed where need be."""
+        if event.startswith(b"data: {") and event.count(b"\n", 0, -1) <= 1 and b"\r" not in event:
+            payload = event[6:-2]
+            passed = self._record(payload)
+            if passed is payload:
+                out.append(event)
+            elif passed:
+                out.append(b"data: %b\n\n" % passed)
+            return
+        self._lines(event, out)
+
+    def _lines(self, event: bytes, out: list[bytes]) -> None:
+        """Look at an event of several lines, or one with a comment or another field in it."""
+        written: list[bytes] = []
+        for line in event.splitlines(keepends=True):
+            bare = line.rstrip(b"\r\n")
+            payload = bare[5:].removeprefix(b" ")
+            if not bare.startswith(b"data:"):
+                written.append(line)
+            elif payload.strip() == b"[DONE]":
+                self._done = True
+                written.append(line)
+            else:
+                passed = self._record(payload)
+                if not passed:
+                    return
+                written.append(line if passed is payload else b"data: " + passed + line[len(bare) :])
+        out.extend(written)
+
+    def _record(self, payload: bytes) -> bytes:
+        """Observe one JSON document, and return it as the client is to see it: the same object if nothing is to be
+        changed, empty if it is to be left out."""
+        try:
+            chunk = _chunk(payload)
+        except _BROKEN:
+            return payload
+        if chunk.error is not UNSET and chunk.error != b"null":
+            self.error = stream_error(_any(payload), backend="", model="")
+        choices = chunk.choices if isinstance(chunk.choices, list) else ()
+        for choice in choices:
+            self._choice(choice)
+        if isinstance(chunk.usage, Raw):
+            if bytes(chunk.usage) != b"null":
+                self.usage = read_usage(_any(payload)) or self.usage
+                if self._strip and chunk.choices == []:
+                    return b""
+            elif self._strip:
+                payload = _without_usage(payload)
+        return payload if chunk.model is None else _renamed(payload, self._name)
+
+    def _choice(self, choice: _Choice) -> None:
+        if not self.first_token:
+            self.first_token = bool(choice.text) or _speaks(choice.delta)
+        if choice.finish_reason:
+            self.finish = choice.finish_reason
+            self._open.discard(choice.index)
+        elif self.finish is None:
+            self._open.add(choice.index)
+
+
+def observe_whole(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
+    """Return a whole answer with the model's name as the client knows it, and its usage. Raises the error that some
+    servers answer with status 200."""
+    try:
+        chunk = _whole(body)
+    except _BROKEN:
+        return body, None
+    if chunk.error is not UNSET and chunk.error != b"null" and chunk.choices is UNSET:
+        error = stream_error(_any(body), backend="", model=asked)
+        if error is not None:
+            raise error
+    usage = None
+    if isinstance(chunk.usage, Raw):
+        usage = read_usage({"usage": _any(chunk.usage)})
+    return (body if chunk.model is None else _renamed(body, _encode(asked))), usage
+
+
+class _Whole(Struct):
+    model: str | None = None
+    choices: Raw | UnsetType = UNSET
+    usage: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+_whole = msgspec.json.Decoder(_Whole).decode
+
+
+def _renamed(payload: bytes, name: bytes) -> bytes:
+    """Return a document whose `model` is `name` (as JSON). Everything else keeps its bytes."""
+    first = _MODEL.search(payload)
+    if first is None or _MODEL.search(payload, first.end()) is not None:
+        # Written in an odd way, or nested ones too: find the one of the top level by its key.
+        fields = _fields(payload)
+        if bytes(fields["model"]) == name:
+            return payload
+        return _joined({**fields, "model": Raw(name)})
+    start, end = first.start(1) - 1, first.end(1) + 1
+    if payload[start:end] == name:
+        return payload
+    return payload[:start] + name + payload[end:]
+
+
+def _without_usage(payload: bytes) -> bytes:
+    """Return a document without its `"usage": null`."""
+    first = _NO_USAGE.search(payload)
+    if first is not None and payload.count(b'"usage"') == 1:
+        return payload[: first.start()] + payload[first.end() :]
+    return _joined({key: value for key, value in _fields(payload).items() if key != "usage"})
+
+
+def _speaks(delta: Raw) -> bool:
+    """Return whether a delta holds a piece of an answer."""
+    try:
+        fields = _fields(delta)
+    except _BROKEN:
+        return False
+    return any(key not in _PREAMBLE and bytes(value) not in _EMPTY for key, value in fields.items())
+
+
+def _ends(rest: bytes) -> bool:
+    """Return whether the bytes after the last event are a whole event but for its end."""
+    lines: Iterable[bytes] = [line for line in rest.splitlines() if line.startswith(b"data:")]
+    for line in lines:
+        payload = line[5:].strip()
+        if payload == b"[DONE]":
+            continue
+        try:
+            _any(payload)
+        except _BROKEN:
+            return False
+    return any(lines)
