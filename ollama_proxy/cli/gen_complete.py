@@ -276,7 +276,7 @@ def fish(root: Command) -> str:
             if param.metavar:
                 names = " ".join(fish_quoted(f"{at} {flag}") for flag in param.flags)
                 steps.append(f"case {names}\n                set skip 1")
-            rules.append(" ".join(["complete -c oproxy -n", when, *fish_option(param)]))
+            rules.append(" ".join(filter(None, ["complete -c oproxy -n", when, *fish_option(param)])))
         offers = filter(None, map(fish_values, command.arguments))
         rules += [f"complete -c oproxy -n {when} {values}" for values in offers]
     return FISH.format(note=NOTE, models=MODELS, steps=indent(steps, 12), rules="\n".join(rules))
@@ -290,10 +290,10 @@ def fish_option(param: Param) -> Iterator[str]:
     for flag in param.flags:
         yield f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
     if param.metavar:
-        yield "-r"
+        # Files are offered only where files are meant.
+        yield "-r" if param.value == "file" else "-x"
         yield fish_values(param)
-    if param.help:
-        yield f"-d {fish_quoted(param.help)}"
+    yield f"-d {fish_quoted(param.help)}"
 
 
 def fish_values(param: Param) -> str:

@@ -67,6 +67,8 @@ def head(title: str, section: int, name: str, summary: str) -> Iterator[str]:
     yield '.\\" Printed by `make gen`; changes are lost.'
     # No date: the same program must print the same page tomorrow.
     yield f'.TH {escape(title.upper())} {section} "" "oproxy {escape(__version__)}" "oproxy manual"'
+    # Names of settings and options must not be broken over lines.
+    yield from [".nh", ".ad l"]
     yield ".SH NAME"
     yield rf"{escape(name)} \- {prose(summary)}"
 

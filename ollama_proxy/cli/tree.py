@@ -71,19 +71,20 @@ class Command(NamedTuple):
 def tree() -> Command:
     """Return the whole command line, every module of the table loaded."""
     root = get_command(app)
-    commands = [command_of(load(name), ("oproxy", name)) for name in COMMANDS]
+    context = typer.Context(root, info_name="oproxy", **root.context_settings)
+    commands = [command_of(load(name), ("oproxy", name), context) for name in COMMANDS]
     return command_of(root, ("oproxy",))._replace(commands=tuple(commands))
 
 
-def command_of(found: Any, path: tuple[str, ...]) -> Command:
-    context = typer.Context(found, info_name=" ".join(path))
+def command_of(found: Any, path: tuple[str, ...], parent: Any = None) -> Command:
+    context = typer.Context(found, info_name=path[-1], parent=parent, **found.context_settings)
     params = [param_of(param, context) for param in found.get_params(context) if not getattr(param, "hidden", False)]
     children = getattr(found, "commands", {})
     return Command(
         path,
         found.help or "",
         tuple(params),
-        tuple(command_of(child, (*path, name)) for name, child in children.items() if not child.hidden),
+        tuple(command_of(child, (*path, name), context) for name, child in children.items() if not child.hidden),
     )
 
 

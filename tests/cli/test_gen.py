@@ -1,0 +1,170 @@
+"""Manual pages and completions: escaping, and the scripts run by the shells themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ollama_proxy.cli import gen_complete, gen_man
+from ollama_proxy.cli.tree import Command, Param, value_of
+
+HELP = Param("help", ("--help",), None, "Show it's all [here]: `x`.", (), "", False, False)
+MODEL = Param("model", (), "MODEL", "A model.", (), "model", False, True)
+COLOUR = Param("colour", ("--colour", "-c"), "WHEN", "Colours.", ("always", "never"), "choice", False, False)
+FILE = Param("config", ("--config",), "FILE", "Config.", (), "file", False, False)
+WITH = Param("with", ("--with",), "MODEL", "Another model.", (), "model", True, False)
+TREE = Command(
+    ("oproxy",),
+    "The root. More.",
+    (FILE, HELP),
+    (
+        Command(("oproxy", "serve"), "Serve it.", (COLOUR, HELP), ()),
+        Command(
+            ("oproxy", "models"),
+            "Models.",
+            (HELP,),
+            (
+                Command(("oproxy", "models", "list"), "List.\n\nMore of it.", (HELP,), ()),
+                Command(("oproxy", "models", "show"), "Show.", (MODEL, WITH, HELP), ()),
+            ),
+        ),
+    ),
+)
+
+
+# --- roff ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("a-b", r"a\-b"),
+        (r"\n", r"\(rsn"),
+        (".SH trick", r"\&.SH trick"),
+        ("one\n.two", "one\n\\&.two"),
+        ("it's `so`", r"it\(aqs \(gaso\(ga"),
+        ("model → backend", r"model \[u2192] backend"),
+        ('say "x"', r"say \(dqx\(dq"),
+    ],
+)
+def test_text_is_printed_as_it_is(text: str, want: str) -> None:
+    assert gen_man.escape(text) == want
+
+
+def test_words_between_backquotes_are_bold() -> None:
+    assert gen_man.prose("see `a-b` now") == r"see \fBa\-b\fR now"
+
+
+def test_a_page_shows_a_commands_arguments_and_options() -> None:
+    page = gen_man.command_page(TREE.commands[1])
+    assert '.SS "models list"\nList.\n.PP\nMore of it.\n' in page
+    assert "\\fImodel\\fR" not in page
+    assert ".TP\n\\fB\\-\\-with\\fR \\fIMODEL\\fR\nAnother model.\n" in page
+    assert "\\fBoproxy models show\\fR [\\fIOPTIONS\\fR] \\fIMODEL\\fR" in page
+
+
+def test_the_first_sentence_of_the_help_is_the_summary() -> None:
+    assert TREE.summary == "The root"
+
+
+@pytest.mark.parametrize(
+    ("metavar", "choices", "want"),
+    [("MODEL", (), "model"), ("FILE", (), "file"), ("WHEN", ("a",), "choice"), ("PORT", (), ""), (None, (), "")],
+)
+def test_the_placeholder_says_what_a_shell_can_offer(metavar: str | None, choices: tuple[str, ...], want: str) -> None:
+    assert value_of(metavar, choices) == want
+
+
+# --- the shells ---------------------------------------------------------------------------------------------------
+
+# Line → what is offered.
+CASES = {
+    "oproxy ": {"serve", "models"},
+    "oproxy s": {"serve"},
+    "oproxy models ": {"list", "show"},
+    "oproxy models list --": {"--help"},
+    "oproxy --config x.toml models ": {"list", "show"},
+    "oproxy serve --colour ": {"always", "never"},
+    "oproxy serve --colour n": {"never"},
+    "oproxy models show ": {"qwen3:4b", "qwen3:8b", "smollm2"},
+    "oproxy models show sm": {"smollm2"},
+    "oproxy models show --with s": {"smollm2"},
+}
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which `oproxy models list --names` is answered by a stand-in."""
+    script = tmp_path / "bin" / "oproxy"
+    script.parent.mkdir()
+    script.write_text(
+        '#!/bin/sh\n[ "$*" = "models list --names" ] || exit 9\nprintf "smollm2\\nqwen3:4b\\nqwen3:8b\\n"\n'
+    )
+    script.chmod(0o755)
+    return {**os.environ, "PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+BASH = """
+source {script}
+COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:'
+COMP_LINE={line} COMP_POINT=${{#COMP_LINE}}
+_oproxy
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def offered_by_bash(line: str, script: Path, env: dict[str, str]) -> set[str]:
+    code = BASH.format(script=script, line=gen_complete.quoted(line))
+    done = subprocess.run(["bash", "--norc", "-c", code], env=env, capture_output=True, text=True)
+    assert done.stderr == ""
+    return {word for word in done.stdout.split("\n") if word}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+def test_bash_offers_what_fits(tmp_path: Path, stand_in: dict[str, str]) -> None:
+    script = tmp_path / "oproxy.bash"
+    script.write_text(gen_complete.bash(TREE))
+    for line, want in CASES.items():
+        assert offered_by_bash(line, script, stand_in) == want, line
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+def test_bash_completes_a_model_name_after_its_colon(tmp_path: Path, stand_in: dict[str, str]) -> None:
+    script = tmp_path / "oproxy.bash"
+    script.write_text(gen_complete.bash(TREE))
+
+    assert offered_by_bash("oproxy models show qwen3:", script, stand_in) == {"4b", "8b"}
+    assert offered_by_bash("oproxy models show qwen3:4", script, stand_in) == {"4b"}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not here")
+def test_fish_offers_what_fits(tmp_path: Path, stand_in: dict[str, str]) -> None:
+    script = tmp_path / "oproxy.fish"
+    script.write_text(gen_complete.fish(TREE))
+    for line, want in CASES.items():
+        code = f"source {script}; complete -C {gen_complete.fish_quoted(line)}"
+        done = subprocess.run(["fish", "--no-config", "-c", code], env=stand_in, capture_output=True, text=True)
+        assert done.stderr == ""
+        assert {row.split("\t")[0] for row in done.stdout.splitlines()} == want, line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_one_the_shell_can_read(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    script = tmp_path / "script"
+    script.write_text(getattr(gen_complete, shell)(TREE))
+    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_with_quotes_and_brackets_stays_text_in_zsh() -> None:
+    assert "'(--help)--help[Show it'\\''s all \\[here\\]\\: `x`.]'" in gen_complete.zsh(TREE)
+
+
+def test_an_option_of_zsh_that_may_be_given_again_excludes_nothing() -> None:
+    assert "'*--with[Another model.]:MODEL:_oproxy_model_names'" in gen_complete.zsh(TREE)
