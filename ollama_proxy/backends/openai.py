@@ -1,0 +1,155 @@
+"""A server on OpenAI's own wire: LM Studio, vLLM, llama.cpp, OpenAI itself. What is sent is `translate.openai`'s.
+
+Bytes of clients on the same wire pass through. Their own Authorization never does: the only key that leaves is the
+one in the config. Never fetches, loads or deletes a model, because the wire has no such thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+from ..errors import ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
+from ..model import Call, ModelInfo
+from ..translate.openai import WIRE
+from ..translate.openai_lists import read_models
+from ..translate.wire import Wire
+from .base import Health, Progress, Running
+from .http import Client, HttpReply
+
+__all__ = ["OpenAIBackend"]
+
+# The list may be this old (seconds) before it is asked for again.
+LIFE = 10.0
+PASSES = frozenset({"/chat/completions", "/completions", "/embeddings"})
+
+
+class OpenAIBackend:
+    """`base.Backend` for an OpenAI-compatible server. `url` is the base below which /chat/completions is, most often
+    ending in /v1; `clock` counts seconds and only goes forward."""
+
+    kind = "openai"
+    passes = PASSES
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 600.0,
+        pool: int = 100,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.hint = f"Start that server, or set url under [backends.{name}]."
+        sent = {key.lower(): value for key, value in (headers or {}).items()}
+        if api_key:
+            sent.setdefault("authorization", f"Bearer {api_key}")
+        self._client = Client(
+            name=name, url=url, hint=self.hint, headers=sent,
+            connect_timeout=connect_timeout, read_timeout=read_timeout, pool=pool,
+        )  # fmt: skip
+        self._clock = clock
+        self._models: tuple[ModelInfo, ...] | None = None
+        self._due = 0.0
+        self._asked = 0
+        self._lock = asyncio.Lock()
+
+    @property
+    def wire(self) -> Wire:
+        return WIRE
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[HttpReply]:
+        if not self._client.url:
+            raise UpstreamDown(f"The backend '{self.name}' has no url under [backends.{self.name}].", backend=self.name)
+        async with self._client.open(call) as reply:
+            if 300 <= reply.status < 400:
+                # A redirected POST would lose its body, or its key to another host.
+                to = reply.headers.get("location", "elsewhere")
+                raise UpstreamFailed(
+                    f"The backend '{self.name}' redirects to {to}. Set that as url under [backends.{self.name}].",
+                    backend=self.name,
+                )
+            yield reply
+
+    # --- what is there ----------------------------------------------------------------------------------------
+
+    async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
+        """List the models. Callers that come while a list is on its way share it."""
+        seen = self._asked
+        if self._models is not None and not fresh and self._clock() < self._due:
+            return self._models
+        async with self._lock:
+            shared = seen != self._asked
+            if self._models is not None and (shared or (not fresh and self._clock() < self._due)):
+                return self._models
+            found = await self._list()
+            if found != self._models:
+                # The same list stays the same object: whoever derived something from it sees that nothing changed.
+                self._models = found
+            self._due = self._clock() + LIFE
+            self._asked += 1
+            return found if self._models is None else self._models
+
+    async def _list(self) -> tuple[ModelInfo, ...]:
+        async with self.open(Call("GET", "/models")) as reply:
+            body = await reply.read()
+        if reply.status >= 400:
+            raise WIRE.error(reply.status, body, backend=self.name, model="", headers=reply.headers)
+        return read_models(body, backend=self.name)
+
+    async def show(self, model: str) -> ModelInfo:
+        """Describe a model by its entry in the list, which is all that the wire tells."""
+        for fresh in (False, True):
+            for info in await self.models(fresh=fresh):
+                if info.id == model:
+                    return info
+        raise ModelNotFound(model, hint=f"The backend '{self.name}' does not list it.")
+
+    async def running(self) -> tuple[Running, ...]:
+        """Nothing: the wire does not tell what is in memory."""
+        return ()
+
+    async def check(self) -> Health:
+        began = self._clock()
+        try:
+            await self.models(fresh=True)
+        except OproxyError as exc:
+            return Health(state="down", detail=exc.message)
+        return Health(state="up", latency_ms=(self._clock() - began) * 1000)
+
+    # --- what the wire has not --------------------------------------------------------------------------------
+
+    def pulls(self, model: str) -> bool:
+        return False
+
+    def pull(self, model: str) -> AsyncIterator[Progress]:
+        self._refuse("fetch", model)
+
+    async def delete(self, model: str) -> None:
+        self._refuse("delete", model)
+
+    async def load(
+        self, model: str, *, keep_alive: str | int | float | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._refuse("load", model)
+
+    async def unload(self, model: str) -> None:
+        self._refuse("unload", model)
+
+    def _refuse(self, what: str, model: str) -> NoReturn:
+        raise Unsupported(
+            f"The backend '{self.name}' cannot be told to {what} '{model}': OpenAI's API has no such call. "
+            "Use that server's own tools.",
+            code="unsupported_operation",
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
