@@ -129,7 +129,7 @@ class Engine:
             )  # fmt: skip
 
         meter = Meter(books, self.clock, prompt=lambda: tokens.estimate(ask), count=tokens.count, model=ask.model)
-        async with aclosing(fan_out(one, plan.copies)) as batches:
+        async with aclosing(one(0) if plan.copies == 1 else fan_out(one, plan.copies)) as batches:
             async for batch in batches:
                 yield self._finished(meter.see(batch))
         if (rest := meter.close()) is not None:
@@ -160,7 +160,8 @@ class Engine:
             books, self.clock, count=tokens.count, model=asks[0].model, copies=copies,
             prompt=lambda: sum(tokens.count(ask.prompt, ask.model) for ask in asks),
         )  # fmt: skip
-        async with aclosing(fan_out(one, len(asks) * copies)) as batches:
+        total = len(asks) * copies
+        async with aclosing(one(0) if total == 1 else fan_out(one, total)) as batches:
             async for batch in batches:
                 yield self._finished(meter.see(batch))
         if (rest := meter.close()) is not None:

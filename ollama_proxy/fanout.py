@@ -25,11 +25,6 @@ async def fan_out(one: Callable[[int], AsyncGenerator[Batch]], copies: int) -> A
 
     The first failure ends all the others and is raised.
     """
-    if copies == 1:
-        async with aclosing(one(0)) as only:
-            async for batch in only:
-                yield batch
-        return
     queue: asyncio.Queue[Batch | BaseException | None] = asyncio.Queue(maxsize=4 * FANOUT)
     turns = asyncio.Semaphore(FANOUT)
 

@@ -298,7 +298,12 @@ class EmbeddedBackend:
         await post.child.stop()
         weights.remove(post.id, self._data_dir, sources=self._sources)
 
-    async def load(self, model: str, *, keep_alive: str | int | float | None = None) -> None:
+    def pulls(self, model: str) -> bool:
+        return model in self._sources
+
+    async def load(
+        self, model: str, *, keep_alive: str | int | float | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
         post = self._find(model)
         self._require(post)
         if keep_alive is not None:

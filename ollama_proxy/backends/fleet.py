@@ -7,8 +7,8 @@ A backend that a new config no longer has is closed when its last running call h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from types import TracebackType
 
 from ..errors import BackendError, UpstreamDown
 from ..model import Call, ModelInfo
@@ -60,6 +60,37 @@ class Member:
             await self.backend.aclose()
 
 
+class Borrowed:
+    """A call to a member, as an async context that keeps the member from being closed."""
+
+    __slots__ = ("_member", "_opening")
+
+    def __init__(self, member: Member, call: Call) -> None:
+        self._member = member
+        self._opening = member.backend.open(call)
+
+    async def __aenter__(self) -> Reply:
+        self._member.running += 1
+        try:
+            return await self._opening.__aenter__()
+        except BaseException:
+            await self._done()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._opening.__aexit__(kind, value, trace)
+        finally:
+            await self._done()
+
+    async def _done(self) -> None:
+        self._member.running -= 1
+        if self._member.retired:
+            await self._member.release()
+
+
 class Fleet:
     """The configured backends by name, in the order of the config (which decides ties)."""
 
@@ -86,21 +117,13 @@ class Fleet:
         """Return why each backend that did not answer last time did not."""
         return [member.error for member in self.members.values() if member.error is not None]
 
-    @asynccontextmanager
-    async def open(self, name: str, call: Call) -> AsyncIterator[Reply]:
+    def open(self, name: str, call: Call) -> Borrowed:
         """Send `call` to the backend; it stays open at least as long as this context."""
         member = self.members.get(name)
         if member is None:
             # The config was exchanged between choosing the model and calling it.
             raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
-        member.running += 1
-        try:
-            async with member.backend.open(call) as reply:
-                yield reply
-        finally:
-            member.running -= 1
-            if member.retired:
-                await member.release()
+        return Borrowed(member, call)
 
     def __getitem__(self, name: str) -> Backend:
         return self.members[name].backend

@@ -6,11 +6,11 @@ line reader refuses lines over 512 KiB, which one batch of embeddings passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
 
 import aiohttp
+from yarl import URL
 
 from ..errors import BackendError, UpstreamDown, UpstreamSlow
 from ..model import Call
@@ -18,30 +18,50 @@ from ..model import Call
 __all__ = ["Client", "HttpReply", "gate"]
 
 
-@contextmanager
-def gate(backend: str, hint: str = "") -> Iterator[None]:
-    """Turn every error of aiohttp (and of the socket under it) into one of ours, naming the backend."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except TimeoutError as exc:
-        # aiohttp's ServerTimeoutError and SocketTimeoutError are TimeoutErrors too.
-        raise UpstreamSlow(
-            f"The backend '{backend}' did not answer in time. "
-            f"Raise its timeouts under [backends.{backend}] if the model needs longer.",
-            backend=backend,
-        ) from exc
-    except aiohttp.ClientConnectorError as exc:
-        raise UpstreamDown(
-            f"The backend '{backend}' is not reachable at {exc.host}:{exc.port}. {hint}".rstrip(),
-            backend=backend,
-        ) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise UpstreamDown(
-            f"The connection to the backend '{backend}' was lost ({type(exc).__name__}). {hint}".rstrip(),
-            backend=backend,
-        ) from exc
+class gate:  # noqa: N801  (used as `with gate(…)`, like a function)
+    """Turn every error of aiohttp (and of the socket under it) into one of ours, naming the backend.
+
+    A class and not a generator, for it stands on the way of every request.
+    """
+
+    __slots__ = ("_backend", "_hint")
+
+    def __init__(self, backend: str, hint: str = "") -> None:
+        self._backend, self._hint = backend, hint
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is not None and (error := translated(value, self._backend, self._hint)) is not None:
+            raise error from value
+
+
+def translated(exc: BaseException, backend: str, hint: str) -> BackendError | None:
+    """Return our error for one of aiohttp's or the socket's, None for any other."""
+    match exc:
+        case BackendError():
+            return None
+        case TimeoutError():
+            # aiohttp's ServerTimeoutError and SocketTimeoutError are TimeoutErrors too.
+            return UpstreamSlow(
+                f"The backend '{backend}' did not answer in time. "
+                f"Raise its timeouts under [backends.{backend}] if the model needs longer.",
+                backend=backend,
+            )
+        case aiohttp.ClientConnectorError(host=host, port=port):
+            return UpstreamDown(
+                f"The backend '{backend}' is not reachable at {host}:{port}. {hint}".rstrip(), backend=backend
+            )
+        case aiohttp.ClientError() | OSError():
+            return UpstreamDown(
+                f"The connection to the backend '{backend}' was lost ({type(exc).__name__}). {hint}".rstrip(),
+                backend=backend,
+            )
+        case _:
+            return None
 
 
 class HttpReply:
@@ -64,6 +84,25 @@ class HttpReply:
     async def read(self) -> bytes:
         with gate(self._backend, self._hint):
             return await self._response.read()
+
+
+class Opening:
+    """A call on its way, as an async context: enter to have the reply, leave to be done with it."""
+
+    __slots__ = ("_call", "_client", "_response")
+
+    def __init__(self, client: Client, call: Call) -> None:
+        self._client, self._call = client, call
+
+    async def __aenter__(self) -> HttpReply:
+        self._response = await self._client.send(self._call)
+        return HttpReply(self._response, self._client.name, self._client.hint)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # At the end of the body the connection is already back in the pool and this does nothing.
+        self._response.close()
 
 
 class Client:
@@ -91,6 +130,7 @@ class Client:
         self._pool = pool
         self._reuse = reuse
         self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -106,24 +146,28 @@ class Client:
             )
         return self._session
 
-    @asynccontextmanager
-    async def open(self, call: Call) -> AsyncIterator[HttpReply]:
+    def open(self, call: Call) -> Opening:
         """Send `call`; leaving before the body is read to its end drops the connection, which frees the model."""
-        kwargs: dict[str, Any] = {}
-        if call.body is not None:
-            kwargs["data"] = call.body
-        headers = dict(call.headers)
-        if call.body is not None:
-            headers.setdefault("content-type", "application/json")
+        return Opening(self, call)
+
+    async def send(self, call: Call) -> aiohttp.ClientResponse:
+        """Send `call` and return the response once its head is here.
+
+        A kept connection may have been closed by the server just as we wrote to it (uvicorn does so after 5 s of
+        silence). Nothing was answered then, so the call is made once more, on a new connection.
+        """
+        url = self._urls.get(call.path)
+        if url is None:
+            url = self._urls[call.path] = URL(self.url + call.path)
+        headers = {"content-type": "application/json", **call.headers} if call.body is not None else call.headers
         with gate(self.name, self.hint):
-            response = await self._open_session().request(
-                call.method, self.url + call.path, headers=headers, allow_redirects=False, **kwargs
-            )
-        try:
-            yield HttpReply(response, self.name, self.hint)
-        finally:
-            # At the end of the body the connection is already back in the pool and this does nothing.
-            response.close()
+            session = self._open_session()
+            try:
+                return await session.request(call.method, url, headers=headers, data=call.body, allow_redirects=False)
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError):
+                return await session.request(
+                    call.method, url, headers={**headers, "connection": "close"}, data=call.body, allow_redirects=False
+                )
 
     async def fetch(self, call: Call) -> tuple[int, bytes]:
         """Send `call` and return (status, whole body)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def build_app(
     env: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
-    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    new_id: Callable[[], str] = lambda: os.urandom(16).hex(),
 ) -> web.Application:
     """Return the application for these settings. `say` gets a line for each request and each change of the config;
     `reload` reads the config anew (None: the config is never reloaded)."""

@@ -23,18 +23,22 @@ __all__ = ["chat_completions", "create_completion", "create_embedding"]
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    body = await request.read()
-    shape, fields = validate.decode(body, ChatRequest)
+    shape, fields = validate.decode(await request.read(), ChatRequest)
     target = await engine.route(shape.model, "chat", books)
     if engine.passes(target, "/chat/completions"):
         return await relay(request, "/chat/completions", fields, target)
-    ask = chat.parse(body)
+    ask = chat.parse_shape(shape, fields)
     batches = engine.chat(ask, target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
     id, created = f"chatcmpl-{request.app[NEW_ID]()[:29]}", int(request.app[WALL]())
     if ask.stream:
         writer = chat.ChunkWriter(
-            id=id, created=created, model=shape.model, include_usage=ask.include_usage, legacy_functions=legacy
+            id=id,
+            created=created,
+            model=shape.model,
+            include_usage=ask.include_usage,
+            legacy_functions=legacy,
+            include_obfuscation=bool(ask.extra.get("include_obfuscation")),
         )
         return await stream(request, batches, writer)
     events = await gathered(batches)
@@ -53,12 +57,11 @@ async def gathered(batches: AsyncGenerator[Batch]) -> list[Event]:
 async def create_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    body = await request.read()
-    shape, fields = validate.decode(body, CompletionRequest)
+    shape, fields = validate.decode(await request.read(), CompletionRequest)
     target = await engine.route(shape.model, "completion", books)
     if engine.passes(target, "/completions"):
         return await relay(request, "/completions", fields, target)
-    ask = completions.parse(body, decode_tokens=tokens.decode)
+    ask = completions.parse_shape(shape, fields, decode_tokens=tokens.decode)
     books.ignored = ask.ignored
     id, created = f"cmpl-{request.app[NEW_ID]()[:29]}", int(request.app[WALL]())
     batches = engine.complete(ask.prompts, target, books, copies=ask.best_of)
@@ -97,12 +100,11 @@ def best(ask: CompletionAsk, events: Sequence[Event]) -> Sequence[Event]:
 async def create_embedding(request: web.Request) -> web.StreamResponse:
     """POST /v1/embeddings."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    body = await request.read()
-    shape, fields = validate.decode(body, EmbeddingRequest)
+    shape, fields = validate.decode(await request.read(), EmbeddingRequest)
     target = await engine.route(shape.model, "embedding", books)
     if engine.passes(target, "/embeddings"):
         return await relay(request, "/embeddings", fields, target)
-    ask = embeddings.parse(body, decode_tokens=tokens.decode)
+    ask = embeddings.parse_shape(shape, fields, decode_tokens=tokens.decode)
     books.ignored = ask.ignored
     vectors = await engine.embed(ask.embedding, target, books)
     return json_bytes(

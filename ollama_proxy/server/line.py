@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 from ..policy.meter import Books
@@ -11,7 +12,7 @@ __all__ = ["request_line"]
 
 def request_line(method: str, path: str, books: Books, now: float) -> str:
     """Return e.g. `14:03:05 POST /v1/chat/completions gpt-4o → ollama/smollm2 200 21+8 tokens, first 12 ms, 55 ms`."""
-    parts = [time.strftime("%H:%M:%S", time.localtime(now)), method, clean(path)]
+    parts = [clock(int(now)), method, clean(path)]
     if books.asked:
         served = f"{books.backend}/{books.served}" if books.served else "?"
         parts.append(f"{clean(books.asked)} → {served}")
@@ -31,7 +32,14 @@ def request_line(method: str, path: str, books: Books, now: float) -> str:
 
 def clean(text: str) -> str:
     """Take control characters out of what a client sent: it ends up on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    text = text[:200]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+@functools.lru_cache(maxsize=4)
+def clock(second: int) -> str:
+    """Return the local time of day; under load many requests share a second."""
+    return time.strftime("%H:%M:%S", time.localtime(second))
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ There is one middleware, because each costs every request; the steps are functio
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -81,7 +82,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def guarded(request: web.Request, handler: Handler, settings: Settings) -> web.StreamResponse:
     """Check where the request comes from, then let the handler answer; aiohttp's own refusals become ours."""
     server = settings.server
-    if not host_allowed(request.headers.get("host", ""), own_names=OWN, allowed_hosts=server.allowed_hosts):
+    if not known_host(request.headers.get("host", ""), server.allowed_hosts):
         raise Forbidden(
             f"The host name {printable(request.headers.get('host', ''))} is not served here. "
             "Use localhost or 127.0.0.1, or add the name to allowed_hosts under [server]."
@@ -114,12 +115,18 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         raise Invalid(exc.reason) from exc
 
 
+@functools.lru_cache(maxsize=256)
+def known_host(host: str, allowed: tuple[str, ...]) -> bool:
+    """Return whether we may be called by this name. Remembered: a client says the same one each time."""
+    return host_allowed(host, own_names=OWN, allowed_hosts=allowed)
+
+
 def printable(text: str) -> str:
     """Quote a header's value for a message: short and without control characters."""
     return repr(text[:100])
 
 
-def origin_known(request: web.Request, origin: str, allowed: list[str] | tuple[str, ...]) -> bool:
+def origin_known(request: web.Request, origin: str, allowed: tuple[str, ...]) -> bool:
     """Return whether a browser page may talk to us: our own pages, and the origins in the settings."""
     host = request.headers.get("host", "")
     if origin in (f"http://{host}", f"https://{host}"):

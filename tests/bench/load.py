@@ -77,7 +77,8 @@ async def run(target: Target, *, count: int, connections: int, stream: bool = Fa
         await connection.open()
         try:
             for _ in left:
-                shots.append(await connection.shoot(request))
+                shot = await connection.shoot(request)
+                shots.append(shot)
         finally:
             await connection.close()
 

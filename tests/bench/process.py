@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -29,7 +30,7 @@ class Process:
         self._env = {**os.environ, **(env or {})}
         self.start_seconds = 0.0
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         start = time.perf_counter()
         self._child = subprocess.Popen(
             [sys.executable, *self._args], env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -6,6 +6,7 @@ for another SDK gets the daemon's address by `OPROXY_E2E_URL` instead of startin
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -101,8 +102,8 @@ def end(child: subprocess.Popen[bytes]) -> int:
 def embedded_config() -> str:
     """Return a config with the embedded backend alone, its models fetched (once) or the test skipped."""
     try:
-        chat = weights.ensure("smollm2-135m", CACHE, lambda _progress: None)
-        embed = weights.ensure("all-minilm-l6-v2", CACHE, lambda _progress: None)
+        chat = asyncio.run(weights.ensure("smollm2-135m", CACHE))
+        embed = asyncio.run(weights.ensure("all-minilm-l6-v2", CACHE))
     except Exception as exc:
         pytest.skip(f"the embedded model is not to be had here: {exc}")
     return (

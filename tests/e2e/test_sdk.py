@@ -89,10 +89,7 @@ def test_a_stream_gives_the_same_text_and_usage_as_a_whole_answer(client: openai
 async def test_async_chats_run_side_by_side(aclient: openai.AsyncOpenAI, daemon: Daemon) -> None:
     async with aclient:
         answers = await asyncio.gather(
-            *(
-                aclient.chat.completions.create(model=daemon.chat, messages=QUESTION, max_tokens=4)
-                for _ in range(3)
-            )
+            *(aclient.chat.completions.create(model=daemon.chat, messages=QUESTION, max_tokens=4) for _ in range(3))
         )
     assert all(a.choices[0].finish_reason == "length" for a in answers)
 
