@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from aiohttp import web
+
+from ollama_proxy.server.app import build_app
+from ollama_proxy.settings import load
 
 # Whatever of this the developer has set must not change what a test sees, nor a test what the developer has.
 FOREIGN = ("OPROXY_", "OLLAMA_", "OPENAI_", "XDG_")
@@ -66,3 +71,34 @@ class Ids:
 @pytest.fixture
 def ids() -> Ids:
     return Ids()
+
+
+class Proxy(NamedTuple):
+    """A running application: its base URL (without /v1), itself, and the lines it has said."""
+
+    url: str
+    app: web.Application
+    said: list[str]
+
+
+Start = Callable[[str], Awaitable[Proxy]]
+
+
+@pytest.fixture
+async def start_proxy() -> AsyncIterator[Start]:
+    """Return what serves an application with the given config (TOML) on a free port, until the test ends."""
+    runners: list[web.AppRunner] = []
+
+    async def start(config: str) -> Proxy:
+        said: list[str] = []
+        app = build_app(load(env={}, flags={}, text=config), say=said.append, env={})
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        return Proxy(f"http://{host}:{port}", app, said)
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()

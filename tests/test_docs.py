@@ -11,9 +11,11 @@ import pytest
 
 from ollama_proxy.cli import gen
 from ollama_proxy.cli.app import COMMANDS
+from ollama_proxy.cli.gen_toml import commented_toml
+from ollama_proxy.cli.gen_toml import commented_toml
 from ollama_proxy.cli.tree import Command, tree
+from ollama_proxy.declared import describe
 from ollama_proxy.server.routes import ROUTES
-from ollama_proxy.settings import commented_toml, describe
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +60,7 @@ def test_every_setting_is_in_the_manual_and_in_the_commented_config(generated: d
         name = setting.key.rpartition(".")[2]
         assert f"\n{name}\n" in page, setting.key
         assert setting.help.replace("`", "") in page, setting.key
-        assert re.search(rf"(?m)^# ({re.escape(name)} = |\[.*\.{re.escape(name)}\])", config), setting.key
+        assert re.search(rf"(?m)^#\s*({re.escape(name)}( =|:) |\[.*\.{re.escape(name)}[].])", config), setting.key
         if setting.env:
             assert setting.env in page
 

@@ -19,8 +19,14 @@ from ollama_proxy.errors import ModelNotFound
 HEAVY = ("aiohttp", "sqlalchemy", "tiktoken", "watchfiles", "rich", "prompt_toolkit", "msgspec", "tomlkit", "asyncio")
 
 
-def oproxy(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ollama_proxy", *args], capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+ROOT = Path(__file__).parents[2]
+
+
+def oproxy(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ollama_proxy", *args], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def test_help_names_every_command_with_its_line_and_imports_nothing_heavy() -> None:
