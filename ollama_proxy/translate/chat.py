@@ -82,7 +82,7 @@ def parse_shape(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> Ask:
         keep_alive=request.keep_alive,
         options={key: value for key, value in options.items() if key not in SAMPLED},
         ignored=_ignored(request, fields),
-        extra=_extra(request, legacy),
+        extra=_extra(request, fields, legacy),
     )
 
 
@@ -105,7 +105,20 @@ def _check(request: ChatRequest) -> None:
 def _sampling(request: ChatRequest, options: Mapping[str, Any]) -> Sampling:
     """Gather the knobs; OpenAI's own name wins over the same knob inside Ollama's `options`."""
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-    stop = _first(request.stop, options.get("stop"))
+    stop = _first(request.stop, options.get("stop")) if options else request.stop
+    if not options:
+        return Sampling(
+            max_tokens=limit,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            min_p=request.min_p,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+            seed=request.seed,
+            stop=_stops(stop),
+            logit_bias=request.logit_bias or None,
+        )
     return Sampling(
         max_tokens=_first(limit, options.get("num_predict")),
         temperature=_first(request.temperature, options.get("temperature")),
@@ -115,10 +128,16 @@ def _sampling(request: ChatRequest, options: Mapping[str, Any]) -> Sampling:
         frequency_penalty=_first(request.frequency_penalty, options.get("frequency_penalty")),
         presence_penalty=_first(request.presence_penalty, options.get("presence_penalty")),
         seed=_first(request.seed, options.get("seed")),
-        # An empty text would match at once; backends differ in what they make of it.
-        stop=tuple(text for text in ([stop] if isinstance(stop, str) else stop or ()) if text),
+        stop=_stops(stop),
         logit_bias=request.logit_bias or None,
     )
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    """Return the stop sequences. An empty one would match at once; backends differ in what they make of it."""
+    if stop is None:
+        return ()
+    return tuple(text for text in ([stop] if isinstance(stop, str) else stop) if text)
 
 
 def _first(value: Any, other: Any) -> Any:
@@ -142,17 +161,18 @@ def _options(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> dict[st
 def _ignored(request: ChatRequest, fields: Mapping[str, msgspec.Raw]) -> tuple[str, ...]:
     """Name the parameters that have no effect, in the order they came."""
     names = set(ignored_keys(fields, ChatRequest))
-    for name, harmless in NO_EFFECT.items():
+    # What was sent is walked, not what could be: few clients send more than a handful.
+    for name in NO_EFFECT.keys() & fields.keys():
         value = getattr(request, name)
-        if value is not None and value not in harmless:
+        if value is not None and value not in NO_EFFECT[name]:
             names.add(name)
     if request.format and request.response_format is not None:
         names.add("format")
-    return tuple(name for name in fields if name in names)
+    return tuple(name for name in fields if name in names) if names else ()
 
 
-def _extra(request: ChatRequest, legacy: bool) -> dict[str, Any]:
-    extra = {name: value for name in KEPT if (value := getattr(request, name)) is not None}
+def _extra(request: ChatRequest, fields: Mapping[str, msgspec.Raw], legacy: bool) -> dict[str, Any]:
+    extra = {name: value for name in KEPT if name in fields and (value := getattr(request, name)) is not None}
     if legacy:
         extra["legacy_functions"] = True
     if request.stream_options is not None and request.stream_options.include_obfuscation:
