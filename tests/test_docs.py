@@ -12,7 +12,6 @@ import pytest
 from ollama_proxy.cli import gen
 from ollama_proxy.cli.app import COMMANDS
 from ollama_proxy.cli.gen_toml import commented_toml
-from ollama_proxy.cli.gen_toml import commented_toml
 from ollama_proxy.cli.tree import Command, tree
 from ollama_proxy.declared import describe
 from ollama_proxy.server.routes import ROUTES
