@@ -131,7 +131,8 @@ class Engine:
         meter = Meter(books, self.clock, prompt=lambda: tokens.estimate(ask), count=tokens.count, model=ask.model)
         async with aclosing(one(0) if plan.copies == 1 else fan_out(one, plan.copies)) as batches:
             async for batch in batches:
-                yield self._finished(meter.see(batch))
+                if seen := meter.see(batch):
+                    yield self._finished(seen)
         if (rest := meter.close()) is not None:
             yield [rest]
 
@@ -163,7 +164,8 @@ class Engine:
         total = len(asks) * copies
         async with aclosing(one(0) if total == 1 else fan_out(one, total)) as batches:
             async for batch in batches:
-                yield self._finished(meter.see(batch))
+                if seen := meter.see(batch):
+                    yield self._finished(seen)
         if (rest := meter.close()) is not None:
             yield [rest]
 

@@ -154,6 +154,7 @@ def quiet_libraries() -> None:
     """A client that hangs up or sends nonsense is no error of ours, so the server library need not report it."""
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 class Voice:

@@ -7,6 +7,7 @@ is sent all the same and comments keep the line alive, because loading a model m
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -14,12 +15,15 @@ from typing import Protocol
 from aiohttp import web
 
 from .. import framing
-from ..errors import OproxyError
+from ..errors import Internal, OproxyError
 from ..events import Event, Fail
-from .keys import BOOKS, ENGINE, TASKS
+from .keys import BOOKS, ENGINE, REQUEST_ID, TASKS
 from .middleware import head
 
 __all__ = ["EventStream", "Writer", "json_bytes", "stream"]
+
+
+log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -130,6 +134,17 @@ async def stream(request: web.Request, batches: AsyncGenerator[list[Event]], wri
             failed = True
             request[BOOKS].code = exc.code
             await out.write(framed(writer.feed([Fail(exc)])))
+        except ConnectionError:
+            # The client has left; there is nobody to tell.
+            raise
+        except Exception:
+            if not out.begun:
+                raise
+            # The status is sent, so the stream itself has to say it.
+            failed = True
+            log.exception("request %s failed in its stream", request[REQUEST_ID])
+            request[BOOKS].code = "internal"
+            await out.write(framed(writer.feed([Fail(Internal(request[REQUEST_ID]))])))
         if not failed:
             await out.write(framed(writer.flush()) + framing.DONE)
         return await out.end()
