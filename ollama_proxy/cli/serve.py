@@ -18,8 +18,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
-from rich.markup import escape
-from rich.text import Text
 
 from .. import __version__, daemon
 from ..backends.base import Backend
@@ -30,7 +28,7 @@ from ..server.health import survey
 from ..server.keys import ENGINE, RELOADER, STARTED
 from ..server.run import Ending, is_loopback, run, serve_app
 from ..settings import ConfigError, Loaded, Problem, load
-from .output import console, echo, interactive, size
+from .plain import echo, interactive, paint, size
 
 __all__ = ["serve"]
 
@@ -233,9 +231,9 @@ class Foreground:
                 log=str(self._log_file) if self._log_file else None,
             )
         )
-        self._print(f"[bold]oproxy {__version__}[/] listens on [bold]{escape(url)}/v1[/]")
+        self._say(f"oproxy {__version__} listens on {self._paint(f'{url}/v1', bold=True)}")
         if not is_loopback(self._loaded.settings.server.host):
-            self._print("[yellow]Other machines can reach this address, and there is no key: they can use it too.[/]")
+            self._say(self._paint("Other machines can reach this address, and no key is asked of them.", fg="yellow"))
         for line in ("", *export_lines(url), ""):
             self._say(line)
         health = await survey(self._app)
@@ -270,11 +268,11 @@ class Foreground:
         members = self._app[ENGINE].fleet.members
         self._say("Backends:")
         for row in rows:
-            state = f"[{COLOURS.get(row['state'], 'default')}]{row['state']:<5}[/]"
+            state = self._paint(f"{row['state']:<5}", fg=COLOURS.get(row["state"]))
             names = [info.id.removesuffix(":latest") for info in members[row["name"]].models]
             shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
             words = " ".join(filter(None, (row["version"], row["detail"])))
-            self._print(f"  {escape(row['name']):<10} {state} {escape('; '.join(filter(None, (words, shown))))}")
+            self._say(f"  {row['name']:<10} {state} {'; '.join(filter(None, (words, shown)))}")
         if not any(row["state"] == "up" or row["models"] for row in rows):
             self._say("")
             self._say("No backend answers yet. Requests will fail until one does; nothing needs to be started again.")
@@ -282,12 +280,9 @@ class Foreground:
                 self._say(f"  {member.backend.name}: {member.backend.hint}")
         self._say("")
 
-    def _print(self, markup: str) -> None:
-        """Print a line that has colours where a person looks."""
-        if self._log_file is None and self._terminal:
-            console().print(markup)
-        else:
-            self._say(Text.from_markup(markup).plain)
+    def _paint(self, text: str, **style: Any) -> str:
+        """Colour text for a person's terminal, never for the log file."""
+        return paint(text, **style) if self._log_file is None else text
 
 
 def export_lines(url: str) -> tuple[str, str]:
