@@ -6,6 +6,7 @@ is `server/`'s business.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import logging.handlers
 import os
@@ -155,17 +156,43 @@ def quiet_libraries() -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
+# Lines of requests that end within so many seconds are written to the terminal in one go.
+TOGETHER = 0.02
+
+
 class Voice:
-    """Prints lines to stdout, until nobody is there to read them: then the daemon goes on in silence."""
+    """Prints lines to stdout, until nobody is there to read them: then the daemon goes on in silence.
+
+    While the daemon serves, the lines of a moment are written together: a write for each would cost a busy daemon
+    more than reading its requests.
+    """
 
     def __init__(self) -> None:
         self._silent = False
+        self._waiting = False
 
     def __call__(self, text: str) -> None:
         if self._silent:
             return
         try:
-            echo(text)
+            sys.stdout.write(f"{text}\n")
+        except OSError:
+            self._silent = True
+            return
+        if self._waiting:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush()
+        else:
+            self._waiting = True
+            loop.call_later(TOGETHER, self._flush)
+
+    def _flush(self) -> None:
+        self._waiting = False
+        try:
+            sys.stdout.flush()
         except OSError:
             self._silent = True
 
