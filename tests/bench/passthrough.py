@@ -10,9 +10,9 @@ import aiohttp
 from aiohttp import web
 
 try:
-    import uvloop
+    from uvloop import run
 except ImportError:
-    uvloop = None  # type: ignore[assignment]
+    from asyncio import run
 
 SESSION = web.AppKey("session", aiohttp.ClientSession)
 
@@ -49,8 +49,4 @@ async def main(port: int, upstream: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = int(sys.argv[1]), sys.argv[2]
-    if uvloop is not None:
-        uvloop.run(main(*arguments))
-    else:
-        asyncio.run(main(*arguments))
+    run(main(int(sys.argv[1]), sys.argv[2]))

@@ -108,7 +108,7 @@ def test_a_forced_tool_is_called(client: openai.OpenAI, daemon: Daemon, choice: 
         arguments = "".join(call.function.arguments or "" for call in calls)
     else:
         choices = client.chat.completions.create(**ask).choices
-        call: Any = choices[0].message.tool_calls[0]  # type: ignore[index]
+        call: Any = choices[0].message.tool_calls[0]
         name, id, arguments, reason = call.function.name, call.id, call.function.arguments, choices[0].finish_reason
     assert name == "get_weather"
     assert id.startswith("call_")
