@@ -26,6 +26,7 @@ from ..model import (
     ModelInfo,
     Part,
     Refusal,
+    Role,
     Sampling,
     Text,
     Thinking,
@@ -64,6 +65,11 @@ OPTIONS: Mapping[str, str] = {
 }
 # Options that 0.34 refuses outright; they had no effect before either.
 GONE = frozenset({"typical_p"})
+# From the least to the most.
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+# These take levels, also on servers that do not tell so yet (before 0.34.3).
+GPT_OSS = ("low", "medium", "high")
+GPT_OSS_FAMILIES = ("gptoss", "gpt-oss")
 # Between what were parts of one message, and between turns of the same role. Ollama's two template paths render
 # neighbours differently (one joins them so, one makes two turns), so they are joined before.
 PART_GAP = "\n"
@@ -78,7 +84,7 @@ class OllamaWire:
     def chat(self, ask: Ask, info: ModelInfo) -> Call:
         body: Json = {
             "model": ask.model,
-            "messages": messages(ask.messages, info),
+            "messages": messages(ask.messages),
             "stream": ask.stream,
             "truncate": False,
         }
@@ -109,6 +115,9 @@ class OllamaWire:
                 )
             # A raw prompt takes no suffix: the model's own template places the two.
             body["suffix"] = ask.suffix
+            if info.capabilities is not None and "thinking" in info.capabilities:
+                # Under a template such a model would think first, where only the gap is to be filled.
+                body["think"] = False
         else:
             body["raw"] = True
         if ask.logprobs is not None:
@@ -156,8 +165,10 @@ def common(body: Json, sampling: Sampling, own: Mapping[str, Any], keep_alive: s
         if (value := getattr(sampling, name)) is not None:
             options[option] = value
     if sampling.max_tokens is not None:
-        # 0 would mean "without end" on one of Ollama's paths. Nobody asks a model for no token.
-        options["num_predict"] = max(1, sampling.max_tokens)
+        options["num_predict"] = sampling.max_tokens
+    if options.get("num_predict") == 0:
+        # One of Ollama's paths takes it for "without end", the other makes one token: ask for that on both.
+        options["num_predict"] = 1
     if sampling.stop:
         options["stop"] = list(sampling.stop)
     if options:
@@ -184,44 +195,49 @@ def thinking(ask: Ask, info: ModelInfo) -> bool | str | None:
         return reasoning.think
     if reasoning.effort is None or not info.can("thinking"):
         return None
+    values = info.think or (GPT_OSS if info.family in GPT_OSS_FAMILIES else (False, True))
+    levels = [value for value in values if isinstance(value, str) and value in EFFORTS]
     if reasoning.effort == "none":
-        return False
-    levels = [value for value in info.think if isinstance(value, str)]
-    if reasoning.effort in levels:
-        return reasoning.effort
-    near = {"minimal": "low", "xhigh": "max"}.get(reasoning.effort)
-    if near in levels:
-        return near
-    return "high" if near == "max" and "high" in levels else True
+        # A model that knows no "off" thinks as little as it can.
+        return False if False in values or not levels else min(levels, key=EFFORTS.index)
+    if not levels or reasoning.effort not in EFFORTS:
+        return True
+    rank = EFFORTS.index(reasoning.effort)
+    return min(levels, key=lambda level: (abs(EFFORTS.index(level) - rank), -EFFORTS.index(level)))
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
 
 
-def messages(turns: Sequence[Message], info: ModelInfo) -> list[Json]:
+def messages(turns: Sequence[Message]) -> list[Json]:
     """Write the conversation; neighbours of the same role (user, system) become one turn."""
     out: list[Json] = []
     for turn in turns:
         for message in message_of(turn):
-            last = out[-1] if out else None
-            if last is not None and message["role"] == last["role"] and message["role"] in ("user", "system"):
-                join(last, message)
+            if out and joins(out[-1], message):
+                out[-1]["content"] = TURN_GAP.join(t for t in (out[-1]["content"], message["content"]) if t)
             else:
                 out.append(message)
     return out
 
 
-def join(last: Json, message: Json) -> None:
-    last["content"] = TURN_GAP.join(text for text in (last["content"], message["content"]) if text)
-    if images := message.get("images"):
-        last.setdefault("images", []).extend(images)
+def joins(last: Json, message: Json) -> bool:
+    """Return whether two neighbours become one turn. Turns with images stay apart: both paths keep what belongs to
+    which, while one list of images over joined texts would not."""
+    return (
+        message["role"] == last["role"]
+        and message["role"] in ("user", "system")
+        and "images" not in last
+        and "images" not in message
+    )
 
 
 def message_of(turn: Message) -> list[Json]:
-    """Write one turn; each tool result is a message of its own."""
-    results = [part for part in turn.parts if isinstance(part, ToolResult)]
-    if results:
-        return [result(part) for part in results]
+    """Write one turn; each tool result is a message of its own, before what else the turn says."""
+    if results := [result(part) for part in turn.parts if isinstance(part, ToolResult)]:
+        rest = tuple(part for part in turn.parts if not isinstance(part, ToolResult))
+        role: Role = "user" if turn.role == "tool" else turn.role
+        return results + (message_of(Message(role, rest)) if rest else [])
     message: Json = {"role": turn.role, "content": PART_GAP.join(texts(turn.parts))}
     if images := [image(part) for part in turn.parts if isinstance(part, Image)]:
         message["images"] = images

@@ -31,8 +31,8 @@ class Call(Struct):
 
 
 class Message(Struct):
-    content: str = ""
-    thinking: str = ""
+    content: str | None = None
+    thinking: str | None = None
     tool_calls: list[Call] | None = None
 
 
@@ -67,8 +67,8 @@ class ChatRecord(Record):
 
 
 class GenerateRecord(Record):
-    response: str = ""
-    thinking: str = ""
+    response: str | None = None
+    thinking: str | None = None
 
 
 R = TypeVar("R", bound=Record)
@@ -85,6 +85,7 @@ class _Reader(Generic[R]):
         self._backend, self._model, self._logprobs = backend, model, logprobs
         self._lines = LineDecoder()
         self._calls = 0
+        self._held: list[TokenLogprob] = []
         self._ended = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -129,11 +130,21 @@ class _Reader(Generic[R]):
     def _content(self, record: R, out: list[Event]) -> None:
         raise AssertionError("each reader says what a record holds")
 
-    def _text(self, text: str, record: R, out: list[Event]) -> None:
-        if self._logprobs and record.logprobs is not None:
-            out.append(Text(0, text, tuple(map(logprob, record.logprobs))))
-        elif text:
-            out.append(Text(0, text))
+    def _said(self, text: str | None, record: R, out: list[Event], *, aside: bool) -> None:
+        """Add the answer's text. `aside`: the record also holds what is no text (a thought, a call)."""
+        if not self._logprobs:
+            if text:
+                out.append(Text(0, text))
+            return
+        found = self._held + record.logprobs if record.logprobs else self._held
+        if not text:
+            # Either these tokens belong to a thought or a call, or their text is held back and comes later.
+            self._held = [] if aside else found
+            return
+        if aside or self._held:
+            found = tokens_of(text, found)
+        self._held = []
+        out.append(Text(0, text, tuple(map(logprob, found)) if found else None))
 
     def _done(self, record: R, out: list[Event]) -> None:
         reason = record.done_reason
@@ -165,8 +176,7 @@ class ChatReader(_Reader[ChatRecord]):
             return
         if message.thinking:
             out.append(Thinking(0, message.thinking))
-        if message.content or record.logprobs:
-            self._text(message.content, record, out)
+        self._said(message.content, record, out, aside=bool(message.thinking or message.tool_calls))
         for call in message.tool_calls or ():
             out.append(ToolStart(0, self._calls, call_id(call.id), call.function.name))
             out.append(ToolDelta(0, self._calls, arguments(call.function.arguments)))
@@ -182,8 +192,28 @@ class CompletionReader(_Reader[GenerateRecord]):
     def _content(self, record: GenerateRecord, out: list[Event]) -> None:
         if record.thinking:
             out.append(Thinking(0, record.thinking))
-        if record.response or record.logprobs:
-            self._text(record.response, record, out)
+        self._said(record.response, record, out, aside=bool(record.thinking))
+
+
+def tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> list[TokenLogprob]:
+    """Return the tokens that make up `text`, which is their end: before it the model thought or wrote a call."""
+    found: list[TokenLogprob] = []
+    left = text
+    for token in reversed(tokens):
+        if not left:
+            break
+        if token.token and left.endswith(token.token):
+            left = left[: -len(token.token)]
+        elif left.strip() and left.strip() in token.token:
+            # A thought's end and the text's beginning in one token.
+            left = ""
+        elif found and token.token.strip():
+            # Ollama leaves out the tokens of a split character; what is before them cannot be told apart.
+            break
+        else:
+            continue
+        found.append(token)
+    return found[::-1]
 
 
 def logprob(token: TokenLogprob) -> Logprob:
@@ -202,6 +232,8 @@ def call_id(id: str) -> str:
 
 def arguments(value: Any) -> str:
     """Return a call's arguments as JSON text, compact as OpenAI writes it."""
+    if isinstance(value, str):
+        return value
     return msgspec.json.encode(value if value is not None else {}).decode()
 
 
