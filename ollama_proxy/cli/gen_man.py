@@ -105,7 +105,7 @@ def body(command: Command, heading: str) -> Iterator[str]:
     """Yield a command's own text, arguments and options under headings of the given macro."""
     yield from paragraphs(command.help)
     if command.params:
-        yield f'{heading} "Options"'
+        yield f"{heading} OPTIONS"
         yield from options([*command.arguments, *command.options])
 
 

@@ -1,0 +1,148 @@
+# bash completion for oproxy. Printed by `make gen`; changes are lost.
+
+_oproxy() {
+    # Words as typed up to the cursor: bash itself would cut them at the colons of model names.
+    local line=${COMP_LINE:0:COMP_POINT} cur prev at='oproxy' word skip=''
+    local -a words
+    read -ra words <<<"$line"
+    case $line in *[[:space:]]) words+=('') ;; esac
+    cur=${words[-1]}
+    prev=${words[-2]}
+    for word in "${words[@]:1:${#words[@]}-2}"; do
+        if [[ $skip ]]; then skip=''; continue; fi
+        case "$at $word" in
+            'oproxy serve') at='oproxy serve' ;;
+            'oproxy stop') at='oproxy stop' ;;
+            'oproxy status') at='oproxy status' ;;
+            'oproxy models') at='oproxy models' ;;
+            'oproxy config') at='oproxy config' ;;
+            'oproxy --config') skip=1 ;;
+            'oproxy serve --host') skip=1 ;;
+            'oproxy serve --port') skip=1 ;;
+            'oproxy serve --config') skip=1 ;;
+            'oproxy serve --backend') skip=1 ;;
+            'oproxy serve --log-level') skip=1 ;;
+            'oproxy models list') at='oproxy models list' ;;
+            'oproxy models show') at='oproxy models show' ;;
+            'oproxy models ps') at='oproxy models ps' ;;
+            'oproxy models pull') at='oproxy models pull' ;;
+            'oproxy models rm') at='oproxy models rm' ;;
+            'oproxy models load') at='oproxy models load' ;;
+            'oproxy models unload') at='oproxy models unload' ;;
+            'oproxy models alias') at='oproxy models alias' ;;
+            'oproxy models list --config') skip=1 ;;
+            'oproxy models show --config') skip=1 ;;
+            'oproxy models ps --config') skip=1 ;;
+            'oproxy models pull --backend') skip=1 ;;
+            'oproxy models pull --config') skip=1 ;;
+            'oproxy models rm --config') skip=1 ;;
+            'oproxy models load --keep-alive') skip=1 ;;
+            'oproxy models load --config') skip=1 ;;
+            'oproxy models unload --config') skip=1 ;;
+            'oproxy models alias list') at='oproxy models alias list' ;;
+            'oproxy models alias add') at='oproxy models alias add' ;;
+            'oproxy models alias rm') at='oproxy models alias rm' ;;
+            'oproxy models alias list --config') skip=1 ;;
+            'oproxy models alias add --config') skip=1 ;;
+            'oproxy models alias rm --config') skip=1 ;;
+            'oproxy config path') at='oproxy config path' ;;
+            'oproxy config show') at='oproxy config show' ;;
+            'oproxy config init') at='oproxy config init' ;;
+            'oproxy config check') at='oproxy config check' ;;
+            'oproxy config get') at='oproxy config get' ;;
+            'oproxy config set') at='oproxy config set' ;;
+            'oproxy config edit') at='oproxy config edit' ;;
+            'oproxy config path --config') skip=1 ;;
+            'oproxy config show --config') skip=1 ;;
+            'oproxy config init --config') skip=1 ;;
+            'oproxy config check --config') skip=1 ;;
+            'oproxy config get --config') skip=1 ;;
+            'oproxy config set --config') skip=1 ;;
+            'oproxy config edit --config') skip=1 ;;
+        esac
+    done
+    case $cur in --*=*) prev=${cur%%=*} cur=${cur#*=} ;; esac
+
+    COMPREPLY=()
+    case "$at $prev" in
+        'oproxy --config') return ;;
+        'oproxy serve --host') return ;;
+        'oproxy serve --port') return ;;
+        'oproxy serve --config') return ;;
+        'oproxy serve --backend') return ;;
+        'oproxy serve --log-level') _oproxy_offer 'debug info warning error' "$cur"; return ;;
+        'oproxy models list --config') return ;;
+        'oproxy models show --config') return ;;
+        'oproxy models ps --config') return ;;
+        'oproxy models pull --backend') return ;;
+        'oproxy models pull --config') return ;;
+        'oproxy models rm --config') return ;;
+        'oproxy models load --keep-alive') return ;;
+        'oproxy models load --config') return ;;
+        'oproxy models unload --config') return ;;
+        'oproxy models alias list --config') return ;;
+        'oproxy models alias add --config') return ;;
+        'oproxy models alias rm --config') return ;;
+        'oproxy config path --config') return ;;
+        'oproxy config show --config') return ;;
+        'oproxy config init --config') return ;;
+        'oproxy config check --config') return ;;
+        'oproxy config get --config') return ;;
+        'oproxy config set --config') return ;;
+        'oproxy config edit --config') return ;;
+    esac
+    case $cur in
+        -*)
+            case $at in
+                'oproxy') _oproxy_offer '--config --version -h --help' "$cur" ;;
+                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d -h --help' "$cur" ;;
+                'oproxy stop') _oproxy_offer '--force -h --help' "$cur" ;;
+                'oproxy status') _oproxy_offer '--json -h --help' "$cur" ;;
+                'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
+                'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models ps') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models pull') _oproxy_offer '--backend --config -h --help' "$cur" ;;
+                'oproxy models rm') _oproxy_offer '--yes -y --config -h --help' "$cur" ;;
+                'oproxy models load') _oproxy_offer '--keep-alive --config -h --help' "$cur" ;;
+                'oproxy models unload') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy models alias') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy models alias list') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models alias add') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy models alias rm') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy config path') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config show') _oproxy_offer '--json --changed --config -h --help' "$cur" ;;
+                'oproxy config init') _oproxy_offer '--force --config -h --help' "$cur" ;;
+                'oproxy config check') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config get') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy config set') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config edit') _oproxy_offer '--config -h --help' "$cur" ;;
+            esac
+            return
+            ;;
+    esac
+    case $at in
+        'oproxy') _oproxy_offer 'serve stop status models config' "$cur" ;;
+        'oproxy models') _oproxy_offer 'list show ps pull rm load unload alias' "$cur" ;;
+        'oproxy models show') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy models pull') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy models rm') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy models load') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy models unload') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy models alias') _oproxy_offer 'list add rm' "$cur" ;;
+        'oproxy models alias add') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
+        'oproxy config') _oproxy_offer 'path show init check get set edit' "$cur" ;;
+    esac
+}
+
+_oproxy_offer() {
+    local word
+    while IFS= read -r word; do
+        COMPREPLY+=("$word")
+    done < <(compgen -W "$1" -- "$2")
+    # What stands before the last colon is already on the line as words of their own.
+    if [[ $COMP_WORDBREAKS == *:* ]]; then COMPREPLY=("${COMPREPLY[@]#"${2%"${2##*:}"}"}"); fi
+}
+
+complete -F _oproxy -o bashdefault -o default oproxy

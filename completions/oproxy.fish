@@ -1,0 +1,210 @@
+# fish completion for oproxy. Printed by `make gen`; changes are lost.
+
+function __oproxy_at --description 'Whether the cursor is at the arguments of this command'
+    set -l at oproxy
+    set -l skip
+    for word in (commandline -opc)[2..]
+        if set -q skip[1]
+            set skip
+            continue
+        end
+        switch "$at $word"
+            case 'oproxy serve'
+                set at 'oproxy serve'
+            case 'oproxy stop'
+                set at 'oproxy stop'
+            case 'oproxy status'
+                set at 'oproxy status'
+            case 'oproxy models'
+                set at 'oproxy models'
+            case 'oproxy config'
+                set at 'oproxy config'
+            case 'oproxy --config'
+                set skip 1
+            case 'oproxy serve --host'
+                set skip 1
+            case 'oproxy serve --port'
+                set skip 1
+            case 'oproxy serve --config'
+                set skip 1
+            case 'oproxy serve --backend'
+                set skip 1
+            case 'oproxy serve --log-level'
+                set skip 1
+            case 'oproxy models list'
+                set at 'oproxy models list'
+            case 'oproxy models show'
+                set at 'oproxy models show'
+            case 'oproxy models ps'
+                set at 'oproxy models ps'
+            case 'oproxy models pull'
+                set at 'oproxy models pull'
+            case 'oproxy models rm'
+                set at 'oproxy models rm'
+            case 'oproxy models load'
+                set at 'oproxy models load'
+            case 'oproxy models unload'
+                set at 'oproxy models unload'
+            case 'oproxy models alias'
+                set at 'oproxy models alias'
+            case 'oproxy models list --config'
+                set skip 1
+            case 'oproxy models show --config'
+                set skip 1
+            case 'oproxy models ps --config'
+                set skip 1
+            case 'oproxy models pull --backend'
+                set skip 1
+            case 'oproxy models pull --config'
+                set skip 1
+            case 'oproxy models rm --config'
+                set skip 1
+            case 'oproxy models load --keep-alive'
+                set skip 1
+            case 'oproxy models load --config'
+                set skip 1
+            case 'oproxy models unload --config'
+                set skip 1
+            case 'oproxy models alias list'
+                set at 'oproxy models alias list'
+            case 'oproxy models alias add'
+                set at 'oproxy models alias add'
+            case 'oproxy models alias rm'
+                set at 'oproxy models alias rm'
+            case 'oproxy models alias list --config'
+                set skip 1
+            case 'oproxy models alias add --config'
+                set skip 1
+            case 'oproxy models alias rm --config'
+                set skip 1
+            case 'oproxy config path'
+                set at 'oproxy config path'
+            case 'oproxy config show'
+                set at 'oproxy config show'
+            case 'oproxy config init'
+                set at 'oproxy config init'
+            case 'oproxy config check'
+                set at 'oproxy config check'
+            case 'oproxy config get'
+                set at 'oproxy config get'
+            case 'oproxy config set'
+                set at 'oproxy config set'
+            case 'oproxy config edit'
+                set at 'oproxy config edit'
+            case 'oproxy config path --config'
+                set skip 1
+            case 'oproxy config show --config'
+                set skip 1
+            case 'oproxy config init --config'
+                set skip 1
+            case 'oproxy config check --config'
+                set skip 1
+            case 'oproxy config get --config'
+                set skip 1
+            case 'oproxy config set --config'
+                set skip 1
+            case 'oproxy config edit --config'
+                set skip 1
+        end
+    end
+    test "$at" = "$argv"
+end
+
+function __oproxy_models
+    oproxy models list --names 2>/dev/null
+end
+
+complete -c oproxy -f
+complete -c oproxy -n '__oproxy_at oproxy' -a serve -d 'Start the daemon: OpenAI\'s API on this machine'
+complete -c oproxy -n '__oproxy_at oproxy' -a stop -d 'Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)'
+complete -c oproxy -n '__oproxy_at oproxy' -a status -d 'Tell whether the daemon runs, where, and how its backends are'
+complete -c oproxy -n '__oproxy_at oproxy' -a models -d 'List, fetch, load and remove models; give them other names'
+complete -c oproxy -n '__oproxy_at oproxy' -a config -d 'Show, check and change the settings'
+complete -c oproxy -n '__oproxy_at oproxy' -l config -r -F -d 'Use this config file instead of the user\'s own.'
+complete -c oproxy -n '__oproxy_at oproxy' -l version -d 'Print the version and exit.'
+complete -c oproxy -n '__oproxy_at oproxy' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l host -x -d 'Listen on this address.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l port -x -d 'Listen on this port.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l config -r -F -d 'Use this config file.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l backend -x -d 'Use only these backends; with a URL, one at that address.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l log-level -x -a 'debug info warning error' -d 'How much to tell beside the requests.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l fetch -d 'Fetch the built-in model (98 MB) if no other backend answers.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l detach -s d -d 'Start it in the background and return.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy stop' -l force -d 'Kill it at once; running answers break off.'
+complete -c oproxy -n '__oproxy_at oproxy stop' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy status' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy status' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models' -a list -d 'List the models of all backends, and the aliases'
+complete -c oproxy -n '__oproxy_at oproxy models' -a show -d 'Show all that is known of a model'
+complete -c oproxy -n '__oproxy_at oproxy models' -a ps -d 'List the models in memory'
+complete -c oproxy -n '__oproxy_at oproxy models' -a pull -d 'Fetch a model'
+complete -c oproxy -n '__oproxy_at oproxy models' -a rm -d 'Remove a model from its backend'
+complete -c oproxy -n '__oproxy_at oproxy models' -a load -d 'Bring a model into memory, so that the first request need not wait'
+complete -c oproxy -n '__oproxy_at oproxy models' -a unload -d 'Take a model out of memory'
+complete -c oproxy -n '__oproxy_at oproxy models' -a alias -d 'Other names for models, kept in the config file'
+complete -c oproxy -n '__oproxy_at oproxy models' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models list' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy models list' -l names -d 'Print the names alone, one a line.'
+complete -c oproxy -n '__oproxy_at oproxy models list' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models list' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models show' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy models show' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models show' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models show' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models ps' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy models ps' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models ps' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models pull' -l backend -x -d 'Fetch it for this backend.'
+complete -c oproxy -n '__oproxy_at oproxy models pull' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models pull' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models pull' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models rm' -l yes -s y -d 'Do not ask.'
+complete -c oproxy -n '__oproxy_at oproxy models rm' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models rm' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models rm' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models load' -l keep-alive -x -d 'How long to keep it: 10m, 2h, -1 for ever.'
+complete -c oproxy -n '__oproxy_at oproxy models load' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models load' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models load' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models unload' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models unload' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models unload' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models alias' -a list -d 'List the aliases of the config file'
+complete -c oproxy -n '__oproxy_at oproxy models alias' -a add -d 'Give a model another name'
+complete -c oproxy -n '__oproxy_at oproxy models alias' -a rm -d 'Remove an alias'
+complete -c oproxy -n '__oproxy_at oproxy models alias' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models alias list' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy models alias list' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models alias list' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models alias add' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models alias add' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy models alias add' -a '(__oproxy_models)'
+complete -c oproxy -n '__oproxy_at oproxy models alias rm' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy models alias rm' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config' -a path -d 'Print where the config file is, or would be'
+complete -c oproxy -n '__oproxy_at oproxy config' -a show -d 'Show the settings in force, and where each came from'
+complete -c oproxy -n '__oproxy_at oproxy config' -a init -d 'Write a config file that shows every setting as a comment'
+complete -c oproxy -n '__oproxy_at oproxy config' -a check -d 'Check the config file and the environment; tell every mistake with its line'
+complete -c oproxy -n '__oproxy_at oproxy config' -a get -d 'Print the value of a setting that is in force, or of all below it'
+complete -c oproxy -n '__oproxy_at oproxy config' -a set -d 'Set one value in the config file; comments and order stay as they are'
+complete -c oproxy -n '__oproxy_at oproxy config' -a edit -d 'Open the config file in your editor ($VISUAL, $EDITOR) and check what was saved'
+complete -c oproxy -n '__oproxy_at oproxy config' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config path' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config path' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config show' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy config show' -l changed -d 'Leave out what has its default.'
+complete -c oproxy -n '__oproxy_at oproxy config show' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config show' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config init' -l force -d 'Overwrite the file that is there.'
+complete -c oproxy -n '__oproxy_at oproxy config init' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config init' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config check' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config check' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config get' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy config get' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config get' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config set' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config set' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy config edit' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy config edit' -s h -l help -d 'Show this message and exit.'
