@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,9 +25,13 @@ from .http import Client
 
 __all__ = ["OllamaBackend", "resolve_url"]
 
-# A description may be this old (seconds): a model's abilities change only when it is made anew.
+# A list may be this old (seconds). Short, for whoever keeps it adds a life of their own.
+TAGS_LIFE = 2.0
+# A description may be this old (seconds): a model's abilities change only when it is made anew, with a new digest.
 SHOW_LIFE = 60.0
 DEFAULT_PORT = 11434
+
+T = TypeVar("T")
 
 
 class Details(Struct):
@@ -60,7 +64,6 @@ class Show(Struct):
     model_info: dict[str, Any] | None = None
     capabilities: list[str] | None = None
     template: str = ""
-    renderer: str = ""
     thinking: Think | None = None
 
 
@@ -92,7 +95,9 @@ def resolve_url(url: str, env: Mapping[str, str]) -> str:
     text = (url or env.get("OLLAMA_HOST", "")).strip().strip("\"'")
     scheme, separator, rest = text.partition("://")
     if not separator:
-        scheme, rest = "http", text
+        # The cloud has no plain HTTP; Ollama's own client makes the same exception.
+        scheme, rest = "https" if text == "ollama.com" else "http", text
+    scheme = scheme.lower()
     port = {"http": DEFAULT_PORT if not separator else 80, "https": 443}.get(scheme, DEFAULT_PORT)
     authority, slash, path = rest.partition("/")
     host, colon, given = authority.rpartition(":")
@@ -108,6 +113,43 @@ def resolve_url(url: str, env: Mapping[str, str]) -> str:
     elif host == "[::]":
         host = "[::1]"
     return f"{scheme}://{host}:{port}{slash}{path}".rstrip("/")
+
+
+class Shared(Generic[T]):
+    """One answer for all who ask within its life, and one request for all who ask while it is under way.
+
+    Who waited shares what came, also an error; when the one who asks is cancelled, the next in line asks.
+    """
+
+    def __init__(self, life: float, clock: Callable[[], float]) -> None:
+        self._life, self._clock = life, clock
+        self._lock = asyncio.Lock()
+        self._rounds = 0
+        self._until = float("-inf")
+        self._answer: T | OproxyError | None = None
+
+    async def get(self, ask: Callable[[], Awaitable[T]], *, fresh: bool = False) -> T:
+        if not fresh and self._answer is not None and self._clock() < self._until:
+            return self._told(self._answer)
+        before = self._rounds
+        async with self._lock:
+            if self._rounds == before or self._answer is None:
+                try:
+                    self._answer = await ask()
+                    self._until = self._clock() + self._life
+                except OproxyError as exc:
+                    self._answer = exc
+                    self.forget()
+                self._rounds += 1
+            return self._told(self._answer)
+
+    def forget(self) -> None:
+        self._until = float("-inf")
+
+    def _told(self, answer: T | OproxyError) -> T:
+        if isinstance(answer, OproxyError):
+            raise answer
+        return answer
 
 
 class OllamaBackend:
@@ -138,9 +180,11 @@ class OllamaBackend:
             connect_timeout=connect_timeout, read_timeout=read_timeout, pool=pool,
         )  # fmt: skip
         self._clock = clock
-        self._tags: tuple[ModelInfo, ...] = ()
-        self._shown: dict[str, tuple[float, str | None, ModelInfo]] = {}
-        self._lock = asyncio.Lock()
+        self._tags: Shared[tuple[ModelInfo, ...]] = Shared(TAGS_LIFE, clock)
+        self._listed: tuple[ModelInfo, ...] = ()
+        self._by_id: dict[str, ModelInfo] = {}
+        # By (id, digest), so that a model made anew is described anew.
+        self._shown: dict[tuple[str, str | None], Shared[ModelInfo]] = {}
 
     @property
     def wire(self) -> Wire:
@@ -152,16 +196,23 @@ class OllamaBackend:
     # --- what is there ----------------------------------------------------------------------------------------
 
     async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
-        tags = await self._get("/api/tags", Tags)
         if fresh:
             self._shown.clear()
+        return await self._tags.get(self._list, fresh=fresh)
+
+    async def _list(self) -> tuple[ModelInfo, ...]:
+        tags = await self._get("/api/tags", Tags)
         found = tuple(self._info(tag) for tag in tags.models or ())
         if any(info.capabilities is None for info in found):
             # An old server does not tell in its list what its models can.
             found = tuple(await asyncio.gather(*(self._told(info) for info in found)))
-        if found != self._tags:
-            self._tags = found
-        return self._tags
+        if found != self._listed:
+            # The same object says that nothing has changed.
+            self._listed = found
+            self._by_id = {info.id: info for info in found}
+            kept = {(info.id, info.digest) for info in found}
+            self._shown = {key: shared for key, shared in self._shown.items() if key in kept}
+        return self._listed
 
     def _info(self, tag: Tag) -> ModelInfo:
         details = tag.details or Details()
@@ -182,29 +233,25 @@ class OllamaBackend:
 
     async def _told(self, info: ModelInfo) -> ModelInfo:
         try:
-            return await self._describe(info)
+            return await self._shown_of(info)
         except ModelNotFound:
             return info
 
     async def show(self, model: str) -> ModelInfo:
-        known = next((info for info in self._tags if info.id == model), None)
-        held = self._shown.get(model)
-        if held is not None and held[0] > self._clock() and (known is None or known.digest == held[1]):
-            return held[2]
-        async with self._lock:
-            held = self._shown.get(model)
-            if held is not None and held[0] > self._clock() and (known is None or known.digest == held[1]):
-                return held[2]
-            base = known or await self._find(model)
-            info = await self._describe(base)
-            self._shown[model] = (self._clock() + SHOW_LIFE, info.digest, info)
-            return info
+        return await self._shown_of(self._by_id.get(model) or await self._find(model))
+
+    async def _shown_of(self, info: ModelInfo) -> ModelInfo:
+        shared = self._shown.get((info.id, info.digest))
+        if shared is None:
+            shared = self._shown[info.id, info.digest] = Shared(SHOW_LIFE, self._clock)
+        return await shared.get(lambda: self._describe(info))
 
     async def _find(self, model: str) -> ModelInfo:
         wanted = {model.casefold(), f"{model}:latest".casefold()}
-        for info in await self.models():
-            if info.id.casefold() in wanted:
-                return info
+        for fresh in (False, True):
+            for info in await self.models(fresh=fresh):
+                if info.id.casefold() in wanted:
+                    return info
         raise ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {model}`.")
 
     async def _describe(self, info: ModelInfo) -> ModelInfo:
@@ -218,8 +265,9 @@ class OllamaBackend:
             embedding_length=width if isinstance(width, int) else info.embedding_length,
             capabilities=frozenset(shown.capabilities) if shown.capabilities is not None else info.capabilities,
             think=tuple(shown.thinking.values) if shown.thinking is not None else (),
-            # A chat template in jinja is llama.cpp's to render, one in Go (or a built-in renderer) is Ollama's own.
-            template="native" if "{%" in shown.template and not shown.renderer else "rendered",
+            # Only a model whose chat template llama.cpp renders is shown with one in jinja; a model with a template of
+            # Ollama's own, or a built-in renderer, is shown with one in Go, which has no "{%".
+            template="native" if "{%" in shown.template else "rendered",
         )
 
     async def running(self) -> tuple[Running, ...]:
@@ -253,28 +301,40 @@ class OllamaBackend:
     async def pull(self, model: str) -> AsyncIterator[Progress]:
         decoder = LineDecoder()
         call = Call("POST", "/api/pull", msgspec.json.encode({"model": model}), stream=True)
+        last = ""
         async with self._client.open(call) as reply:
             if reply.status >= 400:
                 raise self._refusal(reply.status, await reply.read(), model)
             async for data in reply.chunks():
                 for line in decoder.feed(data):
-                    yield self._step(line)
+                    step = self._step(line, model)
+                    last = step.status
+                    yield step
             for line in decoder.flush():
-                yield self._step(line)
-        self._shown.clear()
+                step = self._step(line, model)
+                last = step.status
+                yield step
+        self._forget()
+        if last != "success":
+            raise UpstreamFailed(f"The backend '{self.name}' ended the pull before its end.", backend=self.name)
 
-    def _step(self, line: bytes) -> Progress:
+    def _step(self, line: bytes, model: str) -> Progress:
         try:
             step = msgspec.json.decode(line, type=Step)
         except msgspec.DecodeError as exc:
             raise UpstreamFailed(f"The backend '{self.name}' sent no valid progress.", backend=self.name) from exc
         if step.error is not None:
-            raise UpstreamFailed(f"The backend '{self.name}' could not fetch it: {step.error}", backend=self.name)
+            raise self._refusal(500, line, model)
         return Progress(step.status, step.digest, step.total, step.completed)
+
+    def _forget(self) -> None:
+        self._tags.forget()
+        self._shown.clear()
 
     async def delete(self, model: str) -> None:
         await self._send("DELETE", "/api/delete", {"model": model}, model)
-        self._shown.pop(model, None)
+        self._by_id.pop(model, None)
+        self._forget()
 
     async def load(
         self, model: str, *, keep_alive: str | int | float | None = None, options: Mapping[str, Any] | None = None
@@ -292,7 +352,7 @@ class OllamaBackend:
         info = await self.show(model)
         embeds = info.capabilities is not None and "completion" not in info.capabilities
         path = "/api/embed" if embeds else "/api/generate"
-        body = {"model": model, "stream": False, **({"input": []} if embeds else {"prompt": ""}), **body}
+        body = {"model": info.id, "stream": False, **({"input": []} if embeds else {"prompt": ""}), **body}
         await self._send("POST", path, body, model)
 
     # --- asking -----------------------------------------------------------------------------------------------
