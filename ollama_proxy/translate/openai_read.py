@@ -150,7 +150,8 @@ class AnswerReader:
             self._fail(error or self._unreadable(msgspec.json.encode(record)), out)
             return
         self._usage = read_usage(record) or self._usage
-        for choice in record.get("choices") or ():
+        choices = record.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             # n is 1, whatever the server makes of it.
             if isinstance(choice, dict) and not choice.get("index") and not self._failed:
                 self._read(choice, out, whole=whole)
@@ -247,7 +248,7 @@ class ChatChoice:
             yield Thinking(0, thought)
         yield from self._content(delta.get("content"), choice)
         if refusal := delta.get("refusal"):
-            yield Refusal(0, str(refusal))
+            yield Refusal(0, _string(refusal))
         for entry in delta.get("tool_calls") or ():
             yield from self._call(entry, whole=whole)
         if called := delta.get("function_call"):
@@ -261,12 +262,12 @@ class ChatChoice:
             # Mistral's models that think answer in parts.
             content = "".join([part["text"] for part in content if part.get("type") == "text"])
         if content or logprobs:
-            yield Text(0, content or "", logprobs)
+            yield Text(0, _string(content), logprobs)
 
     def _call(self, entry: Mapping[str, Any], *, whole: bool) -> Iterator[Event]:
         custom = entry.get("type") == "custom" or "custom" in entry
         body = (entry.get("custom") if custom else entry.get("function")) or {}
-        id, name = entry.get("id") or "", body.get("name") or ""
+        id, name = _string(entry.get("id")), _string(body.get("name"))
         call = self._find(entry.get("index"), id, name, whole=whole)
         call.name = call.name or name
         pieces = body.get("input") if custom else body.get("arguments")
@@ -326,7 +327,7 @@ class TextChoice:
             # llama.cpp writes them as chat completions have them.
             read = read_logprobs if "content" in told else read_legacy_logprobs
             logprobs = read(told, self._top) or None
-        text = choice.get("text") or ""
+        text = _string(choice.get("text"))
         if text or logprobs:
             yield Text(0, text, logprobs)
 
@@ -336,7 +337,9 @@ class TextChoice:
 
 def read_usage(record: Mapping[str, Any]) -> Usage | None:
     """Return the `usage` of a record, None where it has none. Groq has it in `x_groq`."""
-    told = record.get("usage") or (record.get("x_groq") or {}).get("usage")
+    told = record.get("usage")
+    if not told and isinstance(groq := record.get("x_groq"), dict):
+        told = groq.get("usage")
     if not isinstance(told, dict):
         return None
     prompt = _count(told, "prompt_tokens")
@@ -349,6 +352,13 @@ def read_usage(record: Mapping[str, Any]) -> Usage | None:
         cached=_count(told.get("prompt_tokens_details"), "cached_tokens"),
         reasoning=_count(told.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _string(value: Any) -> str:
+    """Return a text, "" where it is null. Raises TypeError."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(value)
+    return value or ""
 
 
 def _count(holder: Any, key: str) -> int:

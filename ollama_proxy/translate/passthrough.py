@@ -160,7 +160,7 @@ class StreamObserver:
             passed = self._record(payload)
             if passed is payload:
                 out.append(event)
-            elif passed:
+            elif passed is not None:
                 out.append(b"data: %b\n\n" % passed)
             return
         self._lines(event, out)
@@ -178,14 +178,14 @@ class StreamObserver:
                 written.append(line)
             else:
                 passed = self._record(payload)
-                if not passed:
+                if passed is None:
                     return
                 written.append(line if passed is payload else b"data: " + passed + line[len(bare) :])
         out.extend(written)
 
-    def _record(self, payload: bytes) -> bytes:
+    def _record(self, payload: bytes) -> bytes | None:
         """Observe one JSON document, and return it as the client is to see it: the same object if nothing is to be
-        changed, empty if it is to be left out."""
+        changed, None if it is to be left out."""
         try:
             chunk = _chunk(payload)
         except _BROKEN:
@@ -199,7 +199,7 @@ class StreamObserver:
             if bytes(chunk.usage) != b"null":
                 self.usage = read_usage(_any(payload)) or self.usage
                 if self._strip and chunk.choices == []:
-                    return b""
+                    return None
             elif self._strip:
                 payload = _without_usage(payload)
         return payload if chunk.model is None else _renamed(payload, self._name)

@@ -1,7 +1,7 @@
 """A server that speaks OpenAI's wire like the servers people run, and does as it is told.
 
 By default it answers chats, completions and embeddings of its models with a few words and true usage. `script(path,
-Answer(…))` gives the next answer on a path: another status or body, pieces of a stream, a cut, silence. It records every
+Answer(…))` gives the next answer on a path: another status or body, pieces of a stream, a cut, silence. It records each
 call, and `gone` is set when a client hangs up on a stream.
 """
 
@@ -150,7 +150,7 @@ def error(status: int, message: str, type: str, code: str | None) -> web.Respons
 def chat(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the records of an answer: one body, or chunks. With tools and no result yet, the first tool is called."""
     model, messages = body["model"], body["messages"]
-    calls = []
+    calls: list[dict[str, Any]] = []
     if body.get("tools") and messages[-1]["role"] != "tool":
         function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"city":"Paris"}'}
         calls = [{"id": "call_1", "type": "function", "function": function}]
