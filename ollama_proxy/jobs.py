@@ -1,7 +1,8 @@
 """What runs without a request: taking over a changed config, without ever cutting a stream or falling over.
 
-The folder of the file is watched, not the file: editors save by renaming, and a file may go and come again. The
-settings that are in force change all at once, or not at all.
+Folders are watched, not the file: editors save by renaming, a file may go and come again, a link may be pointed
+elsewhere. Once a second it is looked anyway, so that nothing is missed where the system tells nothing (network
+drives, a folder that was taken away). The settings in force change all at once, or not at all.
 """
 
 from __future__ import annotations
@@ -10,21 +11,29 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import watchfiles
 
-from .settings import ConfigError, Loaded, Settings, field_of, restarts, secret
+from .declared import Key, dotted, restarts, shown
+from .settings import ConfigError, Loaded, Settings, changes
 
-__all__ = ["Reloader", "changes"]
+__all__ = ["Reloader"]
 
 log = logging.getLogger(__name__)
 
-# A folder that is not there yet, or was taken away, is looked for again after so many seconds.
-AGAIN = 1.0
-# Changes within so many milliseconds are one: ten saves in a second are a few reloads, the last of which counts.
-TOGETHER = 100
+# Without any news the file is looked at after so long (seconds).
+AGAIN = 0.7
+# A change is taken once the file has been still for so long (seconds): many editors empty it first and write it then.
+STILL = 0.06
+# … but not later than this, for a file that is written without end.
+PATIENCE = 0.5
+# What watchfiles gathers into one piece of news (milliseconds): until nothing has come for STEP, at most TOGETHER.
+STEP = 50
+TOGETHER = 200
+
+# What tells one state of the file from another; None where there is no file.
+Mark = tuple[str, int, int, int, int] | None
 
 
 class Reloader:
@@ -43,11 +52,14 @@ class Reloader:
         self._load = load
         self._apply = apply
         self._say = say
+        # What the file last asked for; a setting that needs a restart is asked for but not in force.
+        self._wanted = loaded.settings
         self._missing = not loaded.path.exists()
         self._refused = ""
 
     def reload_now(self) -> bool:
-        """Read the file and take it over; return whether anything changed. Says what changed, or why nothing did."""
+        """Read the file and take it over; return whether anything is in force that was not. Says what changed, or why
+        it is refused. Never raises."""
         path = self.loaded.path
         if not path.exists():
             if not self._missing:
@@ -58,85 +70,121 @@ class Reloader:
         try:
             new = self._load()
         except ConfigError as exc:
-            if exc.message != self._refused:
-                self._refused = exc.message
-                self._say(f"The changed config is refused, the settings in force stay:\n{exc.message}")
+            self._refuse(exc.message)
+            return False
+        except Exception as exc:
+            # Whatever a changed file makes the reader say, the daemon goes on with what it has.
+            self._refuse(str(exc))
             return False
         again, self._refused = self._refused, ""
-        said, settings = self._compare(new.settings)
-        if not said:
+        found = list(changes(self._wanted, new.settings))
+        if not found:
             if again:
                 self._say(f"{path} is right again.")
             return False
-        try:
-            self._apply(settings)
-        except Exception as exc:
-            # Whatever the new settings break, the daemon goes on with the old ones.
-            log.exception("taking over %s failed", path)
-            self._say(f"The changed config could not be taken over ({exc}); the settings in force stay.")
-            return False
-        self.loaded = msgspec.structs.replace(new, settings=settings)
-        self._say("\n".join([f"{path} was read again:", *said]))
-        return True
+        return self._take(new, found)
 
-    def _compare(self, wanted: Settings) -> tuple[list[str], Settings]:
-        """Return what to say of the change, and the wanted settings with what needs a restart left as it is."""
-        current = self.loaded.settings
-        said: list[str] = []
-        server: dict[str, Any] = {}
-        for key, old, new in changes(current, wanted):
-            late = restarts(key)
-            if late:
-                server[key[1]] = getattr(current.server, key[1])
-            shown = ("(hidden)", "(changed)") if secret(key) else (text(old), text(new))
-            after = " (takes effect after a restart)" if late else ""
-            said.append(f"  {'.'.join(key)}: {shown[0]} → {shown[1]}{after}")
-        if server:
-            wanted = msgspec.structs.replace(wanted, server=msgspec.structs.replace(wanted.server, **server))
-        return said, wanted
+    def _refuse(self, why: str) -> None:
+        if why != self._refused:
+            self._refused = why
+            self._say(f"The changed config is refused, the settings in force stay:\n{why}")
+
+    def _take(self, new: Loaded, found: list[tuple[Key, object, object]]) -> bool:
+        before = self.loaded
+        settings = in_force(before.settings, new.settings)
+        if settings != before.settings:
+            try:
+                self._apply(settings)
+            except Exception as exc:
+                log.exception("taking over %s failed", before.path)
+                self._refuse(f"{type(exc).__name__}: {exc}")
+                return False
+        self._wanted = new.settings
+        self.loaded = msgspec.structs.replace(new, settings=settings)
+        lines = [f"  {told(key, old, value, before.settings)}" for key, old, value in found]
+        self._say("\n".join([f"{before.path} was read again:", *lines]))
+        return settings != before.settings
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        while True:
-            folder = self.loaded.path.resolve().parent
-            if not folder.is_dir():
-                await asyncio.sleep(AGAIN)
-                if folder.is_dir():
-                    self.reload_now()
-                continue
-            try:
-                async for seen in watchfiles.awatch(
-                    folder, recursive=False, step=20, debounce=TOGETHER, stop_event=asyncio.Event()
-                ):
-                    if self._ours(seen):
-                        self.reload_now()
-            except (OSError, RuntimeError) as exc:
-                log.warning("watching %s failed: %s", folder, exc)
-                await asyncio.sleep(AGAIN)
-
-    def _ours(self, seen: set[tuple[watchfiles.Change, str]]) -> bool:
         path = self.loaded.path
-        names = {path.name, path.resolve().name}
-        return any(Path(changed).name in names for _, changed in seen)
+        seen: Mark | str = "never looked"
+        while True:
+            folders = folders_of(path)
+            try:
+                # What changed while nobody watched is seen at once: the first news is made up.
+                seen = await self._look(path, seen)
+                async for _ in watchfiles.awatch(
+                    *folders, recursive=False, watch_filter=None, step=STEP, debounce=TOGETHER,
+                    rust_timeout=int(AGAIN * 1000), yield_on_timeout=True,
+                ):  # fmt: skip
+                    seen = await self._look(path, seen)
+                    if folders_of(path) != folders:
+                        break
+            except (OSError, RuntimeError) as exc:
+                # No folder yet, or no watches left to be had (inotify's limit): looking goes on without.
+                log.debug("%s cannot be watched: %s", path, exc)
+                await asyncio.sleep(AGAIN)
+
+    async def _look(self, path: Path, seen: Mark | str) -> Mark | str:
+        """Read the file anew if it is not as it was `seen`; return how it is now."""
+        mark = mark_of(path)
+        if mark == seen:
+            return seen
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE
+        while loop.time() < end:
+            await asyncio.sleep(STILL)
+            mark, before = mark_of(path), mark
+            if mark == before:
+                break
+        self.reload_now()
+        return mark
 
 
-def changes(old: Settings, new: Settings) -> list[tuple[tuple[str, ...], Any, Any]]:
-    """Return the settings that differ: (key, old value, new value), None for one that is not there."""
-    before, after = flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new))
-    keys = [*before, *(key for key in after if key not in before)]
-    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+def folders_of(path: Path) -> dict[str, int]:
+    """Return the folders in which a change may change the file, each with its inode: the file's own, and that of each
+    link on the way to it."""
+    folders: dict[str, int] = {}
+    for _ in range(40):
+        # The file's folder may be a link itself: its own folder counts then.
+        for folder in (path.parent, *(up.parent for up in path.parents if up.is_symlink())):
+            try:
+                folders[str(folder)] = folder.stat().st_ino
+            except OSError:
+                continue
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return folders
 
 
-def flat(value: Any, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    if isinstance(value, dict) and (value or field_of(above) is None):
-        out: dict[tuple[str, ...], Any] = {}
-        for name, below in value.items():
-            out.update(flat(below, (*above, name)))
-        return out
-    return {above: value}
+def mark_of(path: Path) -> Mark:
+    try:
+        stat = path.stat()
+        return str(path.resolve()), stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+    except (OSError, RuntimeError):
+        return None
 
 
-def text(value: Any) -> str:
-    if value is None:
-        return "not set"
-    return msgspec.json.encode(value).decode()
+def in_force(current: Settings, wanted: Settings) -> Settings:
+    """Return the wanted settings, with what needs a restart left as it is."""
+    late = {
+        name: getattr(current.server, name) for name in current.server.__struct_fields__ if restarts(("server", name))
+    }
+    return msgspec.structs.replace(wanted, server=msgspec.structs.replace(wanted.server, **late))
+
+
+def told(key: Key, old: object, new: object, current: Settings) -> str:
+    """Say one change in a line."""
+    name, was, now = dotted(key), shown(key, old), shown(key, new)
+    match key:
+        case ("backends", _):
+            return f"{name}: added ({new})" if old is None else f"{name}: removed"
+        case _ if was == now:
+            return f"{name}: changed"
+        case ("server", field) if restarts(key):
+            late = "as it is in force" if getattr(current.server, field) == new else "takes effect after a restart"
+            return f"{name}: {was} → {now} ({late})"
+        case _:
+            return f"{name}: {was} → {now}"

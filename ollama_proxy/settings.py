@@ -1,24 +1,44 @@
 """The settings as they are in force: defaults < file < environment < flags, checked, each with where it came from.
 
-What there is to set is declared in `declared`; this module reads it and prints it. A wrong value is told with file,
-line, key and what was expected, all of them at once. Never asks the network; reads the one file it is given.
+What there is to set is declared in `declared`; this module reads it. A wrong value is told with file, line, key and
+what was expected, all of them at once. Never asks the network; reads the one file it is given.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import platformdirs
 from msgspec import inspect
 
-from .configfile import line_of
-from .declared import BackendSettings, ModelOptions, Models, Server, Settings
+from .configfile import lines_of, place_of, split_key
+from .declared import (
+    DEFAULT_BACKENDS,
+    FLAGS,
+    SECTIONS,
+    BackendSettings,
+    Key,
+    ModelOptions,
+    Models,
+    Server,
+    Setting,
+    Settings,
+    bare,
+    describe,
+    dotted,
+    expected,
+    extra,
+    kind_of,
+    secret,
+)
 
 __all__ = [
     "BackendSettings",
@@ -30,23 +50,25 @@ __all__ = [
     "Server",
     "Setting",
     "Settings",
-    "commented_toml",
+    "changes",
     "default_path",
     "describe",
-    "field_of",
     "load",
-    "restarts",
-    "secret",
+    "parse_text",
+    "values_of",
 ]
 
-SECTIONS: Mapping[str, type[msgspec.Struct]] = {"server": Server, "models": Models}
-SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*$")
-UNITS = {
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*")
+UNITS: Mapping[str | None, int] = {
     None: 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
     "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3,
 }  # fmt: skip
-# Where nothing is configured: Ollama at its usual address, and the built-in model beside it.
-DEFAULT_BACKENDS: Mapping[str, Mapping[str, Any]] = {"ollama": {"type": "ollama"}, "embedded": {"type": "embedded"}}
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+# A backend's name stands before a slash in model names, in environment variables and in response headers.
+BACKEND_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and no control characters in a value.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 class Problem(NamedTuple):
@@ -55,12 +77,14 @@ class Problem(NamedTuple):
     where: str
     key: str
     expected: str
-    got: str
+    got: str = ""
+    unknown: bool = False
 
     def __str__(self) -> str:
-        got = f", got {self.got}" if self.got else ""
-        key = f" {self.key}:" if self.key else ""
-        return f"{self.where}:{key} expected {self.expected}{got}"
+        parts = [self.where, *[self.key] * bool(self.key), *["no such setting"] * self.unknown]
+        return f"{': '.join(parts)}{';' if self.unknown else ':'} expected {self.expected}" + (
+            f", got {self.got}" if self.got else ""
+        )
 
 
 class ConfigError(Exception):
@@ -73,7 +97,7 @@ class ConfigError(Exception):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings with their origins: key → "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
+    """Settings with their origins: dotted key → "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
 
     `path` is the file that is (or would be) read.
     """
@@ -81,19 +105,6 @@ class Loaded(msgspec.Struct, frozen=True):
     settings: Settings
     origin: dict[str, str]
     path: Path
-
-
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One declared setting, for whoever prints it. `flag` is None where there is none."""
-
-    key: str
-    flag: str | None
-    env: str | None
-    type_text: str
-    default: Any
-    help: str
-    restart: bool
-    secret: bool
 
 
 def default_path() -> Path:
@@ -111,105 +122,167 @@ def load(
     named = path or (Path(env["OPROXY_CONFIG"]) if env.get("OPROXY_CONFIG") else None)
     file = named or default_path()
     if text is None:
-        text = _read(file, must=named is not None)
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        found = re.search(r"line (\d+), column (\d+)", str(exc))
-        where = f"{file}:{found[1]}:{found[2]}" if found else str(file)
-        raise ConfigError([Problem(where, "", f"valid TOML ({str(exc).split(' (at')[0]})", "")]) from exc
-    origin: dict[str, str] = {}
-    for key in _leaves(raw):
-        origin[".".join(key)] = f"file {file}:{line_of(text, key) or 1}"
-    problems = _merge_env(raw, env, origin)
+        text = read(file, must=named is not None)
+    raw = parse_toml(text, file)
+    lines = lines_of(text)
+    origin = {key: f"file {file}:{place_of(lines, key)}" for key in leaves(raw)}
+    problems = take_env(raw, env, origin)
     for flag, value in flags.items():
         if value is not None:
-            _put(raw, flag.split("."), value)
-            origin[flag] = f"flag --{flag.rpartition('.')[2].replace('_', '-')}"
-    raw.setdefault("backends", {name: dict(fields) for name, fields in DEFAULT_BACKENDS.items()})
-    problems += [
-        Problem(_where(origin, key, file, text), ".".join(_quoted(key)), expected, got)
-        for key, expected, got in _check(inspect.type_info(Settings), raw, ())
-    ]
+            key = split_key(flag)
+            put(raw, key, value)
+            origin[key] = f"flag {FLAGS.get(flag, '--backend' if key[0] == 'backends' else f'--{key[-1]}')}"
+    raw.setdefault("backends", {name: dict(given) for name, given in DEFAULT_BACKENDS.items()})
+    for key, wanted, got, unknown in check(raw):
+        said = next((origin[up] for end in range(len(key), 0, -1) if (up := key[:end]) in origin), "file")
+        where = f"{file}:{place_of(lines, key)}" if said.startswith("file") else said.split(" ", 1)[1]
+        problems.append(Problem(where, dotted(key), wanted, got, unknown))
     if problems:
         raise ConfigError(problems)
-    return Loaded(msgspec.convert(raw, Settings, strict=True), origin, file)
+    settings = msgspec.convert(raw, Settings, strict=True)
+    return Loaded(settings, {dotted(key): origin.get(key, "default") for key in values_of(settings)}, file)
 
 
-def _read(file: Path, *, must: bool) -> str:
+def read(file: Path, *, must: bool) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        # Some editors on Windows begin a file with a byte order mark, which TOML does not know.
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         if must:
             raise ConfigError([Problem(str(file), "", "a config file", "no such file")]) from None
         return ""
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "bytes that are not UTF-8"
-        raise ConfigError([Problem(str(file), "", "a readable text file", str(reason))]) from exc
+        raise ConfigError([Problem(str(file), "", "a text file that can be read", str(reason))]) from exc
 
 
-def _where(origin: Mapping[str, str], key: tuple[str, ...], file: Path, text: str) -> str:
-    said = origin.get(".".join(key), "")
-    if said.startswith(("environment ", "flag ")):
-        return said.split(" ", 1)[1]
-    return f"{file}:{line_of(text, key) or 1}"
+def parse_toml(text: str, file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        reason, _, place = str(exc).partition(" (at ")
+        found = re.search(r"line (\d+), column (\d+)", place)
+        # Only "end of document" has no numbers.
+        line, column = (found[1], found[2]) if found else (len(text.splitlines()) or 1, 1)
+        raise ConfigError([Problem(f"{file}:{line}:{column}", "", "valid TOML", f"the error: {reason}")]) from exc
+    except RecursionError as exc:
+        raise ConfigError([Problem(str(file), "", "valid TOML", "brackets in brackets without end")]) from exc
 
 
-def _leaves(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def leaves(value: Any, above: Key = ()) -> Iterator[Key]:
     if isinstance(value, dict) and value:
         for name, below in value.items():
-            yield from _leaves(below, (*above, name))
+            yield from leaves(below, (*above, name))
     elif above:
         yield above
 
 
-def _put(raw: dict[str, Any], key: list[str], value: Any) -> None:
+def put(raw: dict[str, Any], key: Key, value: Any) -> None:
     for part in key[:-1]:
         below = raw.setdefault(part, {})
         if not isinstance(below, dict):
+            # The file has a value where a table belongs, which is about to be refused.
             return
         raw = below
     raw[key[-1]] = value
 
 
+def values_of(settings: Settings) -> dict[Key, Any]:
+    """Return every single setting there is, by its key: tables of names are taken apart, a backend's headers are one
+    value, and of a backend only what its type knows."""
+    out: dict[Key, Any] = {}
+
+    def walk(key: Key, value: Any) -> None:
+        if isinstance(value, dict) and key[-1:] != ("headers",):
+            for name, below in value.items():
+                walk((*key, name), below)
+        elif key[0] != "backends" or not foreign(key, settings.backends[key[1]].type):
+            out[key] = value
+
+    walk((), msgspec.to_builtins(settings))
+    return out
+
+
+def foreign(key: Key, type_: str) -> tuple[str, ...]:
+    """Return the types of backend that know a setting, if this one does not; else nothing."""
+    kind = kind_of(key)
+    only: tuple[str, ...] = (extra(kind, "only") if kind is not None else None) or ()
+    return () if type_ in only else only
+
+
+def changes(old: Settings, new: Settings) -> Iterator[tuple[Key, Any, Any]]:
+    """Yield the settings that differ: (key, old value, new value), None for one that is not there.
+
+    A backend that comes or goes is one change, with its type as the value.
+    """
+    before, after = values_of(old), values_of(new)
+    for mine, here, there in ((before, old, new), (after, new, old)):
+        for name in [name for name in here.backends if name not in there.backends]:
+            for key in [key for key in mine if key[:2] == ("backends", name)]:
+                del mine[key]
+            mine["backends", name] = here.backends[name].type
+    if list(old.backends) != list(new.backends) and set(old.backends) == set(new.backends):
+        yield ("backends",), list(old.backends), list(new.backends)
+    for key in [*before, *(key for key in after if key not in before)]:
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
 # --- the environment ----------------------------------------------------------------------------------------------
 
 
-def _merge_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[str, str]) -> list[Problem]:
+def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]) -> list[Problem]:
+    """Put what the environment sets into `raw`; a variable that looks like a setting and is none is a mistake."""
     problems: list[Problem] = []
-    for section, struct in SECTIONS.items():
-        for field in msgspec.structs.fields(struct):
-            problems += _take_env(raw, (section, field.name), f"OPROXY_{section}_{field.name}".upper(), env, origin)
-    backends = raw.get("backends", DEFAULT_BACKENDS)
-    for name in backends if isinstance(backends, Mapping) else ():
-        for field in msgspec.structs.fields(BackendSettings):
-            variable = re.sub(r"\W", "_", f"OPROXY_BACKENDS_{name}_{field.name}").upper()
-            if variable in env and "backends" not in raw:
-                raw["backends"] = {n: dict(fields) for n, fields in DEFAULT_BACKENDS.items()}
-            problems += _take_env(raw, ("backends", name, field.name), variable, env, origin)
+    fixed = {
+        variable_of(section, field.name): (section, field.name)
+        for section, struct in SECTIONS.items()
+        for field in msgspec.structs.fields(struct)
+    }
+    for variable in sorted(env):
+        text = env[variable]
+        if not text or not re.match("OPROXY_(SERVER|MODELS|BACKENDS)_", variable):
+            continue
+        key = fixed.get(variable) or backend_key(variable, raw)
+        if key is None:
+            near = difflib.get_close_matches(variable, fixed, n=1, cutoff=0.8)
+            problems.append(Problem(variable, "", near[0] if near else "a setting of `man oproxy.toml`", unknown=True))
+            continue
+        kind = kind_of(key)
+        if kind is None or isinstance(bare(kind), inspect.DictType):
+            problems.append(Problem(variable, dotted(key), "to be set in the config file"))
+            continue
+        if key[0] == "backends":
+            raw.setdefault("backends", {name: dict(given) for name, given in DEFAULT_BACKENDS.items()})
+        put(raw, key, parse_text(kind, text))
+        origin[key] = f"environment {variable}"
     return problems
 
 
-def _take_env(
-    raw: dict[str, Any], key: tuple[str, ...], variable: str, env: Mapping[str, str], origin: dict[str, str]
-) -> list[Problem]:
-    text = env.get(variable)
-    if text is None:
-        return []
-    kind = _kind(key)
-    if isinstance(kind, inspect.DictType):
-        return [Problem(variable, ".".join(key), "to be set in the config file, not in the environment", "")]
-    _put(raw, list(key), parse_text(kind, text))
-    origin[".".join(key)] = f"environment {variable}"
-    return []
+def variable_of(*parts: str) -> str:
+    return re.sub(r"\W", "_", "_".join(("OPROXY", *parts))).upper()
+
+
+def backend_key(variable: str, raw: Mapping[str, Any]) -> Key | None:
+    """Return the key of OPROXY_BACKENDS_NAME_FIELD: of a backend that is there, or of a new one in small letters."""
+    backends = raw.get("backends", DEFAULT_BACKENDS)
+    # The longest name first: `..._API_KEY_ENV` ends in no other field, but NAME may end like one.
+    for field in sorted(BackendSettings.__struct_fields__, key=len, reverse=True):
+        for name in backends if isinstance(backends, Mapping) else ():
+            if variable == variable_of("backends", name, field):
+                return ("backends", name, field)
+    for field in sorted(BackendSettings.__struct_fields__, key=len, reverse=True):
+        if found := re.fullmatch(f"OPROXY_BACKENDS_(.+)_{field.upper()}", variable):
+            return ("backends", found[1].lower(), field)
+    return None
 
 
 def parse_text(kind: inspect.Type, text: str) -> Any:
     """Read a value written as plain text; what does not fit is returned as text, for the check to refuse."""
-    match _bare(kind):
-        case inspect.BoolType() if text.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-            return text.lower() in ("1", "true", "yes", "on")
-        case inspect.IntType() if re.fullmatch(r"[+-]?\d+", text.strip()):
+    match bare(kind):
+        case inspect.BoolType() if text.lower() in (*YES, *NO):
+            return text.lower() in YES
+        case inspect.IntType() if re.fullmatch(r"[+-]?\d{1,19}", text.strip()):
             return int(text)
         case inspect.FloatType():
             try:
@@ -218,251 +291,104 @@ def parse_text(kind: inspect.Type, text: str) -> Any:
                 return text
         case inspect.ListType() | inspect.VarTupleType():
             return [part.strip() for part in text.split(",") if part.strip()]
+        case inspect.UnionType() if re.fullmatch(r"[+-]?\d{1,19}", text.strip()):
+            return int(text)
         case _:
             return text
 
 
 # --- the check ----------------------------------------------------------------------------------------------------
 
-
-def _bare(kind: inspect.Type) -> inspect.Type:
-    if isinstance(kind, inspect.Metadata):
-        return _bare(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        rest = [each for each in kind.types if not isinstance(_bare(each), inspect.NoneType)]
-        if len(rest) == 1:
-            return _bare(rest[0])
-    return kind
+# (key, what was expected, what is there, whether there is no such setting)
+Mistake = tuple[Key, str, str, bool]
 
 
-def _extra(kind: inspect.Type) -> dict[str, Any]:
-    if isinstance(kind, inspect.Metadata):
-        return kind.extra or {}
-    if isinstance(kind, inspect.UnionType):
-        for each in kind.types:
-            if extra := _extra(each):
-                return extra
-    return {}
+def check(raw: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield every mistake; sizes like "64MiB" become numbers on the way."""
+    backends = raw["backends"]
+    for name, table in backends.items() if isinstance(backends, dict) else ():
+        # A backend that is called what it is need not say so.
+        if isinstance(table, dict) and any(name == given["type"] for given in DEFAULT_BACKENDS.values()):
+            table.setdefault("type", name)
+    yield from check_table(Settings, raw, ())
+    for name, table in backends.items() if isinstance(backends, dict) else ():
+        key = ("backends", name)
+        if not BACKEND_NAME.fullmatch(name):
+            yield key, "a name of letters, digits, - and _", "", False
+        if isinstance(table, dict):
+            yield from check_backend(key, table)
+    models = raw.get("models")
+    aliases = models.get("aliases") if isinstance(models, dict) else None
+    for name, target in aliases.items() if isinstance(aliases, dict) else ():
+        if not name or target == "":
+            yield ("models", "aliases", name), "a name and a model", "an empty one", False
 
 
-def _check(kind: inspect.Type, value: Any, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield (key, expected, got) for each mistake; write sizes like "64MiB" as numbers on the way."""
-    bare = _bare(kind)
-    if isinstance(bare, (inspect.StructType, inspect.DictType)) and not isinstance(value, dict):
-        yield key, "a table", _got(key, value)
+def check_table(struct: type[msgspec.Struct], table: dict[str, Any], key: Key) -> Iterator[Mistake]:
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for name, value in table.items():
+        below = (*key, name)
+        if name not in fields:
+            yield below, near(key, name, fields), "", True
+            continue
+        kind = inspect.type_info(fields[name].type)
+        if extra(kind, "size") and isinstance(value, str) and (found := SIZE.fullmatch(value)):
+            table[name] = value = int(float(found[1]) * UNITS[found[2]])
+        match bare(kind):
+            case inspect.StructType(cls=inner) if isinstance(value, dict):
+                yield from check_table(inner, value, below)
+            case inspect.DictType(value_type=inner_kind) if isinstance(value, dict):
+                yield from check_entries(inner_kind, value, below)
+            case _:
+                yield from check_value(fields[name].type, kind, value, below)
+    for name, field in fields.items():
+        if field.required and name not in table:
+            yield (*key, name), expected(inspect.type_info(field.type)), "nothing", False
+
+
+def check_entries(kind: inspect.Type, table: dict[str, Any], key: Key) -> Iterator[Mistake]:
+    """Check a table of names: each entry is a table of settings, or a string."""
+    for name, value in table.items():
+        if isinstance(kind, inspect.StructType) and isinstance(value, dict):
+            yield from check_table(kind.cls, value, (*key, name))
+        elif isinstance(kind, inspect.StructType) or not isinstance(value, str):
+            yield (*key, name), expected(kind), got((*key, name), value), False
+
+
+def check_value(type_: Any, kind: inspect.Type, value: Any, key: Key) -> Iterator[Mistake]:
+    try:
+        msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError:
+        yield key, expected(kind), got(key, value), False
         return
-    match bare:
-        case inspect.StructType():
-            fields = {field.name: field for field in bare.fields}
-            for name in [*value]:
-                if name not in fields:
-                    yield (*key, name), _near(name, fields), ""
-                    continue
-                if _extra(fields[name].type).get("size") and isinstance(value[name], str):
-                    value[name] = _size(value[name])
-                yield from _check(fields[name].type, value[name], (*key, name))
-            for name, field in fields.items():
-                if field.required and name not in value:
-                    yield (*key, name), _expected(field.type), "nothing"
-        case inspect.DictType():
-            for name, below in value.items():
-                yield from _check(bare.value_type, below, (*key, name))
-        case _:
-            try:
-                msgspec.convert(value, _python(kind), strict=True)
-            except msgspec.ValidationError:
-                yield key, _expected(kind), _got(key, value)
+    if isinstance(value, int | float) and not (math.isfinite(value) and -(2**63) <= value < 2**63):
+        yield key, expected(kind), got(key, value), False
 
 
-def _size(text: str) -> Any:
-    found = SIZE.match(text)
-    return int(float(found[1]) * UNITS[found[2]]) if found else text
+def check_backend(key: Key, table: dict[str, Any]) -> Iterator[Mistake]:
+    """Check what one backend's settings say together."""
+    type_ = table.get("type")
+    if type_ == "openai" and table.get("url", "") == "":
+        yield (*key, "url"), "the server's base URL, which type openai needs", "nothing", False
+    for name in table:
+        if isinstance(type_, str) and (only := foreign((*key, name), type_)) and table[name] not in ("", {}):
+            yield (*key, name), f'it with type {" or ".join(only)} only, this is type "{type_}"', "", True
+    headers = table.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if not HEADER_NAME.fullmatch(name) or (isinstance(value, str) and not HEADER_VALUE.fullmatch(value)):
+            yield (*key, "headers", name), "an HTTP header's name and its value on one line", "", False
 
 
-def _near(name: str, fields: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, fields, n=1)
-    known = f"`{near[0]}`" if near else f"one of {', '.join(fields)}"
-    return f"{known}; there is no such setting"
+def near(key: Key, name: str, fields: Iterable[str]) -> str:
+    """Name the setting that was probably meant, else all there are."""
+    known = list(fields)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return dotted((*key, found[0])) if found else f"one of {', '.join(known)}"
 
 
-def _python(kind: inspect.Type) -> Any:
-    """Return the Python type of a leaf, with its limits."""
-    match kind:
-        case inspect.Metadata():
-            return _python(kind.type)
-        case inspect.UnionType():
-            kinds = [_python(each) for each in kind.types]
-            out = kinds[0]
-            for each in kinds[1:]:
-                out = out | each
-            return out
-        case inspect.IntType() | inspect.FloatType():
-            limits = {n: getattr(kind, n) for n in ("ge", "le", "gt", "lt") if getattr(kind, n) is not None}
-            base = int if isinstance(kind, inspect.IntType) else float
-            return _annotated(base, limits)
-        case inspect.StrType():
-            return str
-        case inspect.BoolType():
-            return bool
-        case inspect.LiteralType():
-            return _literal(kind.values)
-        case inspect.VarTupleType() | inspect.ListType():
-            return list[str]
-        case _:
-            return None
-
-
-def _annotated(base: type, limits: dict[str, Any]) -> Any:
-    return Annotated[base, msgspec.Meta(**limits)]
-
-
-def _literal(values: tuple[Any, ...]) -> Any:
-    return Literal[values]
-
-
-def _expected(kind: inspect.Type) -> str:
-    bare = _bare(kind)
-    match bare:
-        case inspect.IntType() | inspect.FloatType():
-            word = "an integer" if isinstance(bare, inspect.IntType) else "a number"
-            low = bare.ge if bare.ge is not None else bare.gt
-            if low is not None and bare.le is not None:
-                return f"{word} between {low:g} and {bare.le:g}"
-            if bare.ge is not None:
-                return f"{word} of at least {bare.ge:g}"
-            if bare.gt is not None:
-                return f"{word} above {bare.gt:g}"
-            return word
-        case inspect.StrType():
-            return "a string"
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.LiteralType():
-            return "one of " + ", ".join(f'"{value}"' for value in bare.values)
-        case inspect.VarTupleType() | inspect.ListType():
-            return "a list of strings"
-        case inspect.UnionType():
-            words = [_expected(each) for each in bare.types if not isinstance(each, inspect.NoneType)]
-            return " or ".join(words)
-        case _:
-            return "a table"
-
-
-def _got(key: tuple[str, ...], value: Any) -> str:
+def got(key: Key, value: Any) -> str:
+    """Write a wrong value; one that may hold a secret is not shown."""
     if secret(key):
         return "a value that is not shown"
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _quoted(key: tuple[str, ...]) -> list[str]:
-    return [part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in key]
-
-
-# --- printing -----------------------------------------------------------------------------------------------------
-
-
-def field_of(key: tuple[str, ...]) -> msgspec.structs.FieldInfo | None:
-    """Return the declaration of a dotted key, None if there is none."""
-    match key:
-        case (section, name) if section in SECTIONS:
-            struct: type[msgspec.Struct] = SECTIONS[section]
-        case ("models", "options", _, name):
-            struct = ModelOptions
-        case ("backends", _, name):
-            struct = BackendSettings
-        case _:
-            return None
-    return next((field for field in msgspec.structs.fields(struct) if field.name == name), None)
-
-
-def _kind(key: tuple[str, ...]) -> inspect.Type:
-    field = field_of(key)
-    return inspect.type_info(field.type) if field is not None else inspect.StrType()
-
-
-def secret(key: tuple[str, ...]) -> bool:
-    """Return whether the value of a key must never be shown."""
-    return bool(_extra(_kind(key)).get("secret")) or "headers" in key
-
-
-def restarts(key: tuple[str, ...]) -> bool:
-    """Return whether a changed value takes effect only after a restart."""
-    return bool(_extra(_kind(key)).get("restart"))
-
-
-# Settings that `oproxy serve` takes as flags.
-FLAGS = {"server.host": "--host", "server.port": "--port", "server.log_level": "--log-level"}
-
-
-def describe() -> list[Setting]:
-    """Return every setting there is, in the order of the file."""
-    out: list[Setting] = []
-    for prefix, struct in (
-        ("server", Server), ("backends.NAME", BackendSettings), ("models", Models),
-        ('models.options."NAME"', ModelOptions),
-    ):  # fmt: skip
-        for field in msgspec.structs.fields(struct):
-            kind = inspect.type_info(field.type)
-            key = f"{prefix}.{field.name}"
-            dicts = isinstance(_bare(kind), inspect.DictType)
-            out.append(
-                Setting(
-                    key=key,
-                    flag=FLAGS.get(key),
-                    env=None if dicts or "options" in prefix else "OPROXY_" + key.replace(".", "_").upper(),
-                    type_text=_expected(kind),
-                    default=_default(field),
-                    help=_description(kind),
-                    restart=bool(_extra(kind).get("restart")),
-                    secret=bool(_extra(kind).get("secret")),
-                )
-            )
-    return out
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return list(field.default) if isinstance(field.default, tuple) else field.default
-    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else None
-
-
-def _description(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.Metadata(extra_json_schema={"description": str(text)}):
-            return text
-        case inspect.UnionType():
-            return next((text for each in kind.types if (text := _description(each))), "")
-        case _:
-            return ""
-
-
-def toml_value(value: Any) -> str:
-    return "{}" if value == {} else msgspec.json.encode(value).decode()
-
-
-def commented_toml() -> str:
-    """Return a config that says everything and sets nothing: every setting with its default, commented out."""
-    lines = [
-        "# The configuration of oproxy. It is read again whenever it changes.",
-        "# Everything is commented out and shows the default; see also: man oproxy.toml.",
-    ]
-    table = ""
-    for setting in describe():
-        above, _, name = setting.key.rpartition(".")
-        if above != table:
-            table = above
-            lines += ["", f"[{above}]" if above in SECTIONS else f"# [{above}]"]
-        if isinstance(setting.default, dict):
-            lines += ["", f"# {setting.help}", f"# [{above}.{name}]"]
-            continue
-        restart = " (Takes effect after a restart.)" if setting.restart else ""
-        lines += ["", f"# {setting.help}{restart}", f"# {name} = {toml_value(example(setting))}"]
-    return "\n".join(lines) + "\n"
-
-
-def example(setting: Setting) -> Any:
-    """Return a value that may be written: the default, or for one without, the first that is allowed."""
-    if setting.default is not None:
-        return setting.default
-    return "ollama" if setting.key.endswith(".type") else 1
