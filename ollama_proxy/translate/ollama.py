@@ -222,14 +222,10 @@ def messages(turns: Sequence[Message]) -> list[Json]:
 
 
 def joins(last: Json, message: Json) -> bool:
-    """Return whether two neighbours become one turn. Turns with images stay apart: both paths keep what belongs to
-    which, while one list of images over joined texts would not."""
-    return (
-        message["role"] == last["role"]
-        and message["role"] in ("user", "system")
-        and "images" not in last
-        and "images" not in message
-    )
+    """Return whether two neighbours become one turn: only plain text does. Turns with images stay apart, for both paths
+    keep what belongs to which, while one list of images over joined texts would not."""
+    same = message["role"] == last["role"] and message["role"] in ("user", "system")
+    return same and last.keys() == message.keys() == {"role", "content"}
 
 
 def message_of(turn: Message) -> list[Json]:
