@@ -2,7 +2,7 @@
 
 Without a script it lists, shows, loads, chats and embeds as the recorded server did. `play(path, …)` gives the next
 answer on a path: a recording by its name, or records of one's own, whole or cut, slow, or broken off. It keeps every
-call that came in, and `hangups` is set when a client left before its answer was complete.
+call that came in (`arrived` is set by the first); `hangups` is set when a client left before its answer was complete.
 
 `traces/` holds the recordings, one JSON object a line: what was asked (long bodies left out) and the answer in the
 pieces in which it came. Long streams were shortened in the middle (`shortened`).
@@ -109,6 +109,7 @@ class FakeOllama:
         self.version = version
         self.url = ""
         self.calls: list[Call] = []
+        self.arrived = asyncio.Event()
         self.hangups = asyncio.Event()
         self.models: list[dict[str, Any]] = traces(version)["meta-tags"].json["models"]
         self.loaded: dict[str, dict[str, Any]] = {}
@@ -164,6 +165,7 @@ class FakeOllama:
             body = None
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.calls.append(Call(request.method, request.path, headers, body))
+        self.arrived.set()
         script = self._script[request.path]
         answer = script.popleft() if script else self._default(request.method, request.path, body or {})
         try:
