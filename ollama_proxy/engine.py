@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,7 @@ from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Fleet
 from .backends.images import ImageFetcher
-from .errors import ModelNotFound, UpstreamDown
+from .errors import ModelNotFound, OproxyError, UpstreamDown
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .model import Ask, Call, Completion, Embedding, Image, ModelInfo, Sampling
@@ -26,7 +26,7 @@ from .policy.meter import Books, Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
-from .translate.wire import Reader, Vectors, Wire
+from .translate.wire import Reader, Vectors
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -43,6 +43,46 @@ class Snapshot:
             name: {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
             for name, options in settings.models.options.items()
         }
+
+
+class Leg(NamedTuple):
+    """One call of an answer: what is sent, who reads it, what it passes on its way. No call: the reader knows all.
+
+    `asked` and `param` (what the client's wire calls its prompt) are for errors.
+    """
+
+    backend: Backend
+    call: Call | None
+    reader: Reader
+    filters: Sequence[Filter]
+    asked: str
+    param: str
+
+    def refusal(self, status: int, body: bytes) -> OproxyError:
+        wire = self.backend.wire
+        return wire.error(status, body, backend=self.backend.name, model=self.asked, param=self.param)
+
+
+class Legs(NamedTuple):
+    """All calls of an answer: the n-th is made when its turn comes."""
+
+    leg: Callable[[int], Leg]
+    total: int
+    meter: Meter
+
+
+class Given:
+    """A reader of an answer that is known without asking."""
+
+    def __init__(self, events: Batch) -> None:
+        self._events = events
+
+    def feed(self, data: bytes) -> Batch:
+        return []
+
+    def flush(self) -> Batch:
+        events, self._events = self._events, []
+        return events
 
 
 class Engine:
@@ -113,6 +153,13 @@ class Engine:
 
         Errors before the first event are raised; later ones are raised too (the caller decides how to tell).
         """
+        return self._streamed(await self._chat_legs(ask, target, books))
+
+    async def chat_whole(self, ask: Ask, target: Target, books: Books) -> Batch:
+        """The same, all events at once."""
+        return await self._whole(await self._chat_legs(ask, target, books))
+
+    async def _chat_legs(self, ask: Ask, target: Target, books: Books) -> Legs:
         info = await self.describe(target)
         ask = await self._fetch_images(planning.settle_data_uris(ask), info)
         ask = self._with_defaults(ask, target, info)
@@ -121,53 +168,49 @@ class Engine:
         books.ignored = plan.ignored
         books.stream = ask.stream
 
-        def one(copy: int) -> AsyncGenerator[Batch]:
+        def leg(copy: int) -> Leg:
             mine = plan.copy(copy)
-            return self._call(
-                backend, backend.wire.chat(mine, info), backend.wire.chat_reader(mine, backend=backend.name),
-                plan.filters(), ask.model, "messages",
-            )  # fmt: skip
+            reader = backend.wire.chat_reader(mine, backend=backend.name)
+            return Leg(backend, backend.wire.chat(mine, info), reader, plan.filters(), ask.model, "messages")
 
         meter = Meter(books, self.clock, prompt=lambda: tokens.estimate(ask), count=tokens.count, model=ask.model)
-        async with aclosing(one(0) if plan.copies == 1 else fan_out(one, plan.copies)) as batches:
-            async for batch in batches:
-                if seen := meter.see(batch):
-                    yield self._finished(seen)
-        if (rest := meter.close()) is not None:
-            yield [rest]
+        return Legs(leg, plan.copies, meter)
 
     async def complete(
         self, prompts: Sequence[Completion], target: Target, books: Books, *, copies: int = 1
     ) -> AsyncGenerator[Batch]:
         """Continue texts: choice `i * copies + k` is the k-th continuation of prompt i."""
+        return self._streamed(await self._text_legs(prompts, target, books, copies))
+
+    async def complete_whole(
+        self, prompts: Sequence[Completion], target: Target, books: Books, *, copies: int = 1
+    ) -> Batch:
+        """The same, all events at once."""
+        return await self._whole(await self._text_legs(prompts, target, books, copies))
+
+    async def _text_legs(self, prompts: Sequence[Completion], target: Target, books: Books, copies: int) -> Legs:
         info = await self.describe(target)
         backend = self.fleet[info.backend]
         asks = [self._with_completion_defaults(ask, target, info) for ask in prompts]
         books.stream = asks[0].stream
 
-        def one(index: int) -> AsyncGenerator[Batch]:
+        def leg(index: int) -> Leg:
             ask = asks[index // copies]
             if (k := index % copies) and ask.sampling.seed is not None:
                 seed = msgspec.structs.replace(ask.sampling, seed=ask.sampling.seed + k)
                 ask = msgspec.structs.replace(ask, sampling=seed)
             if ask.sampling.max_tokens == 0:
-                return nothing(tokens.count(ask.prompt, ask.model))
-            return self._call(
-                backend, backend.wire.complete(ask, info), backend.wire.completion_reader(ask, backend=backend.name),
-                (), ask.model, "prompt",
-            )  # fmt: skip
+                # An answer of no tokens needs no model.
+                usage = Usage(prompt=tokens.count(ask.prompt, ask.model), completion=0, exact=False)
+                return Leg(backend, None, Given([Finish(0, "length"), usage]), (), ask.model, "prompt")
+            reader = backend.wire.completion_reader(ask, backend=backend.name)
+            return Leg(backend, backend.wire.complete(ask, info), reader, (), ask.model, "prompt")
 
         meter = Meter(
             books, self.clock, count=tokens.count, model=asks[0].model, copies=copies,
             prompt=lambda: sum(tokens.count(ask.prompt, ask.model) for ask in asks),
         )  # fmt: skip
-        total = len(asks) * copies
-        async with aclosing(one(0) if total == 1 else fan_out(one, total)) as batches:
-            async for batch in batches:
-                if seen := meter.see(batch):
-                    yield self._finished(seen)
-        if (rest := meter.close()) is not None:
-            yield [rest]
+        return Legs(leg, len(asks) * copies, meter)
 
     async def embed(self, ask: Embedding, target: Target, books: Books) -> Vectors:
         """Embed texts; `tokens` of the answer is always set (estimated where the backend does not count)."""
@@ -207,23 +250,51 @@ class Engine:
     def backend_of(self, target: Target) -> Backend:
         return self.fleet[target.info.backend]
 
-    # --- one call ---------------------------------------------------------------------------------------------
+    # --- the calls --------------------------------------------------------------------------------------------
 
-    async def _call(
-        self, backend: Backend, call: Call, reader: Reader, filters: Sequence[Filter], asked: str, param: str
-    ) -> AsyncGenerator[Batch]:
-        wire: Wire = backend.wire
-        async with self.fleet.open(backend.name, call) as reply:
+    async def _streamed(self, legs: Legs) -> AsyncGenerator[Batch]:
+        meter = legs.meter
+        source = self._call(legs.leg(0)) if legs.total == 1 else fan_out(lambda n: self._call(legs.leg(n)), legs.total)
+        try:
+            async with aclosing(source) as batches:
+                async for batch in batches:
+                    if seen := meter.see(batch):
+                        yield self._finished(seen)
+        finally:
+            # Also for an answer that broke off, or whose client left: it pays for what it got.
+            rest = meter.close()
+        yield [rest]
+
+    async def _whole(self, legs: Legs) -> Batch:
+        """Make one call without the machinery of streams, which costs more than the rest of a small answer."""
+        if legs.total > 1:
+            events: Batch = []
+            async with aclosing(self._streamed(legs)) as batches:
+                async for batch in batches:
+                    events.extend(batch)
+            return events
+        leg = legs.leg(0)
+        body = b""
+        if leg.call is not None:
+            async with self.fleet.open(leg.backend.name, leg.call) as reply:
+                body = await reply.read()
             if reply.status >= 400:
-                raise wire.error(reply.status, await reply.read(), backend=backend.name, model=asked, param=param)
-            async for data in reply.chunks():
-                if batch := filtered(reader.feed(data), filters):
-                    yield batch
-            batch = filtered(reader.flush(), filters)
-            for step, each in enumerate(filters):
-                batch.extend(filtered(each.flush(), filters[step + 1 :]))
-            if batch:
-                yield batch
+                raise leg.refusal(reply.status, body)
+        batch = filtered(leg.reader.feed(body), leg.filters) if body else []
+        batch = legs.meter.see(batch + flushed(leg))
+        batch.append(legs.meter.close())
+        return self._finished(batch)
+
+    async def _call(self, leg: Leg) -> AsyncGenerator[Batch]:
+        if leg.call is not None:
+            async with self.fleet.open(leg.backend.name, leg.call) as reply:
+                if reply.status >= 400:
+                    raise leg.refusal(reply.status, await reply.read())
+                async for data in reply.chunks():
+                    if batch := filtered(leg.reader.feed(data), leg.filters):
+                        yield batch
+        if batch := flushed(leg):
+            yield batch
 
     def _finished(self, batch: Batch) -> Batch:
         """Give every tool call without an id one of ours; raise what ended the answer."""
@@ -297,6 +368,9 @@ def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:
     return events
 
 
-async def nothing(prompt_tokens: int) -> AsyncGenerator[Batch]:
-    """An answer of no tokens needs no model."""
-    yield [Finish(0, "length"), Usage(prompt=prompt_tokens, completion=0, exact=False)]
+def flushed(leg: Leg) -> Batch:
+    """Return what the end of the bytes brings, through the filters."""
+    batch = filtered(leg.reader.flush(), leg.filters)
+    for step, each in enumerate(leg.filters):
+        batch.extend(filtered(each.flush(), leg.filters[step + 1 :]))
+    return batch

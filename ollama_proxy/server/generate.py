@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from .. import tokens
 from ..events import Event, Note, Usage
-from ..fanout import Batch
 from ..translate import chat, completions, embeddings, validate
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -28,7 +26,6 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     if engine.passes(target, "/chat/completions"):
         return await relay(request, "/chat/completions", fields, target)
     ask = chat.parse_shape(shape, fields)
-    batches = engine.chat(ask, target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
     id, created = f"chatcmpl-{request.app[NEW_ID]()[:29]}", int(request.app[WALL]())
     if ask.stream:
@@ -40,18 +37,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             legacy_functions=legacy,
             include_obfuscation=bool(ask.extra.get("include_obfuscation")),
         )
-        return await stream(request, batches, writer)
-    events = await gathered(batches)
+        return await stream(request, await engine.chat(ask, target, books), writer)
+    events = await engine.chat_whole(ask, target, books)
     return json_bytes(chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy))
-
-
-async def gathered(batches: AsyncGenerator[Batch]) -> list[Event]:
-    """Wait for the whole answer."""
-    events: list[Event] = []
-    async with aclosing(batches) as source:
-        async for batch in source:
-            events.extend(batch)
-    return events
 
 
 async def create_completion(request: web.Request) -> web.StreamResponse:
@@ -64,14 +52,14 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     ask = completions.parse_shape(shape, fields, decode_tokens=tokens.decode)
     books.ignored = ask.ignored
     id, created = f"cmpl-{request.app[NEW_ID]()[:29]}", int(request.app[WALL]())
-    batches = engine.complete(ask.prompts, target, books, copies=ask.best_of)
     if ask.stream:
         writer = completions.ChunkWriter(
             id=id, created=created, model=ask.model, include_usage=ask.include_usage,
             echoes=ask.echoes, n=ask.n, logprobs=ask.logprobs,
         )  # fmt: skip
+        batches = await engine.complete(ask.prompts, target, books, copies=ask.best_of)
         return await stream(request, batches, writer)
-    events = best(ask, await gathered(batches))
+    events = best(ask, await engine.complete_whole(ask.prompts, target, books, copies=ask.best_of))
     return json_bytes(
         completions.whole(
             events, id=id, created=created, model=ask.model, echoes=ask.echoes, n=ask.n, logprobs=ask.logprobs
