@@ -57,6 +57,7 @@ class OpenAIBackend:
         )  # fmt: skip
         self._clock = clock
         self._models: tuple[ModelInfo, ...] | None = None
+        self._failure: OproxyError | None = None
         self._due = 0.0
         self._asked = 0
         self._lock = asyncio.Lock()
@@ -82,21 +83,28 @@ class OpenAIBackend:
     # --- what is there ----------------------------------------------------------------------------------------
 
     async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
-        """List the models. Callers that come while a list is on its way share it."""
+        """List the models. Callers that come while a list is on its way share it, or its failure."""
         seen = self._asked
-        if self._models is not None and not fresh and self._clock() < self._due:
+        if not fresh and self._models is not None and self._clock() < self._due:
             return self._models
         async with self._lock:
-            shared = seen != self._asked
-            if self._models is not None and (shared or (not fresh and self._clock() < self._due)):
-                return self._models
+            if seen == self._asked:
+                await self._refresh()
+            if self._failure is not None:
+                raise self._failure
+            return self._models or ()
+
+    async def _refresh(self) -> None:
+        try:
             found = await self._list()
+        except OproxyError as exc:
+            self._failure, self._due = exc, 0.0
+        else:
+            self._failure, self._due = None, self._clock() + LIFE
             if found != self._models:
                 # The same list stays the same object: whoever derived something from it sees that nothing changed.
                 self._models = found
-            self._due = self._clock() + LIFE
-            self._asked += 1
-            return found if self._models is None else self._models
+        self._asked += 1
 
     async def _list(self) -> tuple[ModelInfo, ...]:
         async with self.open(Call("GET", "/models")) as reply:

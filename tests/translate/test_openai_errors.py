@@ -168,8 +168,8 @@ def test_openais_own_sentence_stays() -> None:
 
 def test_room_that_is_lacking_for_the_answer_only_is_no_fault_of_the_prompt() -> None:
     words = (
-        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens "
-        "and your request has 20 input tokens (5000 > 4096 - 20)."
+        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 "
+        "tokens and your request has 20 input tokens (5000 > 4096 - 20)."
     )
     error = read(400, openai(words, param="max_tokens"))
     assert isinstance(error, UpstreamFailed)
