@@ -203,7 +203,8 @@ def test_what_else_llamacpp_was_recorded_to_say_is_kept(name: str) -> None:
 
 
 def test_a_record_without_an_error_holds_none() -> None:
-    for record in ({"choices": []}, {"error": None}, {"error": ""}, {"error": {}}, [], "x", None):
+    records: list[Any] = [{"choices": []}, {"error": None}, {"error": ""}, {"error": {}}, [], "x", None]
+    for record in records:
         assert stream_error(record, backend="b", model="m") is None
 
 

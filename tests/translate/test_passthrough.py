@@ -188,15 +188,14 @@ def test_a_chunk_that_is_no_chunk_goes_on_as_it_is() -> None:
 
 
 def test_the_first_token_is_the_first_piece_of_an_answer() -> None:
-    observer = StreamObserver(asked="up", strip_usage=False)
-    observer.feed(chunk('{"role":"assistant","content":"","refusal":null}'))
-    assert not observer.first_token
-    observer.feed(chunk('{"reasoning_content":"h"}'))
-    assert observer.first_token
-    for delta in ('{"tool_calls":[{"index":0}]}', '{"content":" "}'):
+    role = '{"role":"assistant","content":"","refusal":null}'
+    for delta in ('{"reasoning_content":"h"}', '{"tool_calls":[{"index":0}]}', '{"content":" "}'):
         observer = StreamObserver(asked="up", strip_usage=False)
-        observer.feed(chunk(delta))
-        assert observer.first_token
+        seen = []
+        for each in (role, delta):
+            observer.feed(chunk(each))
+            seen.append(observer.first_token)
+        assert seen == [False, True]
     observer = StreamObserver(asked="up", strip_usage=False)
     observer.feed(b'data: {"choices":[{"index":0,"text":"a"}]}\n\n')
     assert observer.first_token
