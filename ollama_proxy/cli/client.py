@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,17 @@ class Api:
             for line in decoder.flush():
                 yield checked(msgspec.json.decode(line))
 
-    async def events(self, path: str, body: Any) -> AsyncIterator[dict[str, Any]]:
-        """POST and yield the chunks of a streamed answer until [DONE]. Raises ApiError on an error event."""
+    async def events(
+        self, path: str, body: Any, *, head: Callable[[Mapping[str, str]], None] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """POST and yield the chunks of a streamed answer until [DONE]. Raises ApiError on an error event.
+
+        `head` gets the response's headers (lower case) before the first chunk.
+        """
         decoder = framing.SseDecoder()
         async with self._open("POST", path, body) as response:
+            if head is not None:
+                head({name.lower(): value for name, value in response.headers.items()})
             async for data in response.content.iter_any():
                 for event in decoder.feed(data):
                     if event.data == b"[DONE]":
