@@ -14,6 +14,7 @@ _oproxy() {
             'oproxy serve') at='oproxy serve' ;;
             'oproxy stop') at='oproxy stop' ;;
             'oproxy status') at='oproxy status' ;;
+            'oproxy chat') at='oproxy chat' ;;
             'oproxy models') at='oproxy models' ;;
             'oproxy config') at='oproxy config' ;;
             'oproxy --config') skip=1 ;;
@@ -22,6 +23,13 @@ _oproxy() {
             'oproxy serve --config') skip=1 ;;
             'oproxy serve --backend') skip=1 ;;
             'oproxy serve --log-level') skip=1 ;;
+            'oproxy chat --model'|'oproxy chat -m') skip=1 ;;
+            'oproxy chat --system'|'oproxy chat -s') skip=1 ;;
+            'oproxy chat --image'|'oproxy chat -i') skip=1 ;;
+            'oproxy chat --schema') skip=1 ;;
+            'oproxy chat --temperature') skip=1 ;;
+            'oproxy chat --max-tokens') skip=1 ;;
+            'oproxy chat --config') skip=1 ;;
             'oproxy models list') at='oproxy models list' ;;
             'oproxy models show') at='oproxy models show' ;;
             'oproxy models ps') at='oproxy models ps' ;;
@@ -71,6 +79,13 @@ _oproxy() {
         'oproxy serve --config') return ;;
         'oproxy serve --backend') return ;;
         'oproxy serve --log-level') _oproxy_offer 'debug info warning error' "$cur"; return ;;
+        'oproxy chat --model'|'oproxy chat -m') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy chat --system'|'oproxy chat -s') return ;;
+        'oproxy chat --image'|'oproxy chat -i') return ;;
+        'oproxy chat --schema') return ;;
+        'oproxy chat --temperature') return ;;
+        'oproxy chat --max-tokens') return ;;
+        'oproxy chat --config') return ;;
         'oproxy models list --config') return ;;
         'oproxy models show --config') return ;;
         'oproxy models ps --config') return ;;
@@ -94,36 +109,37 @@ _oproxy() {
     case $cur in
         -*)
             case $at in
-                'oproxy') _oproxy_offer '--config --version -h --help' "$cur" ;;
-                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d -h --help' "$cur" ;;
-                'oproxy stop') _oproxy_offer '--force -h --help' "$cur" ;;
-                'oproxy status') _oproxy_offer '--json -h --help' "$cur" ;;
-                'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
-                'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models ps') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models pull') _oproxy_offer '--backend --config -h --help' "$cur" ;;
-                'oproxy models rm') _oproxy_offer '--yes -y --config -h --help' "$cur" ;;
-                'oproxy models load') _oproxy_offer '--keep-alive --config -h --help' "$cur" ;;
-                'oproxy models unload') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy models alias') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy models alias list') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models alias add') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy models alias rm') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy config path') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config show') _oproxy_offer '--json --changed --config -h --help' "$cur" ;;
-                'oproxy config init') _oproxy_offer '--force --config -h --help' "$cur" ;;
-                'oproxy config check') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config get') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy config set') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config edit') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy') _oproxy_offer '--config --version --help -h' "$cur" ;;
+                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d --help -h' "$cur" ;;
+                'oproxy stop') _oproxy_offer '--force --help -h' "$cur" ;;
+                'oproxy status') _oproxy_offer '--json --help -h' "$cur" ;;
+                'oproxy chat') _oproxy_offer '--model -m --system -s --image -i --schema --temperature --max-tokens --no-stream --stats --json --config --help -h' "$cur" ;;
+                'oproxy models') _oproxy_offer '--help -h' "$cur" ;;
+                'oproxy models list') _oproxy_offer '--json --names --config --help -h' "$cur" ;;
+                'oproxy models show') _oproxy_offer '--json --config --help -h' "$cur" ;;
+                'oproxy models ps') _oproxy_offer '--json --config --help -h' "$cur" ;;
+                'oproxy models pull') _oproxy_offer '--backend --config --help -h' "$cur" ;;
+                'oproxy models rm') _oproxy_offer '--yes -y --config --help -h' "$cur" ;;
+                'oproxy models load') _oproxy_offer '--keep-alive --config --help -h' "$cur" ;;
+                'oproxy models unload') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy models alias') _oproxy_offer '--help -h' "$cur" ;;
+                'oproxy models alias list') _oproxy_offer '--json --config --help -h' "$cur" ;;
+                'oproxy models alias add') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy models alias rm') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy config') _oproxy_offer '--help -h' "$cur" ;;
+                'oproxy config path') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy config show') _oproxy_offer '--json --changed --config --help -h' "$cur" ;;
+                'oproxy config init') _oproxy_offer '--force --config --help -h' "$cur" ;;
+                'oproxy config check') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy config get') _oproxy_offer '--json --config --help -h' "$cur" ;;
+                'oproxy config set') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy config edit') _oproxy_offer '--config --help -h' "$cur" ;;
             esac
             return
             ;;
     esac
     case $at in
-        'oproxy') _oproxy_offer 'serve stop status models config' "$cur" ;;
+        'oproxy') _oproxy_offer 'serve stop status chat models config' "$cur" ;;
         'oproxy models') _oproxy_offer 'list show ps pull rm load unload alias' "$cur" ;;
         'oproxy models show') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
         'oproxy models pull') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;

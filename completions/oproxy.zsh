@@ -15,8 +15,8 @@ _oproxy() {
     _arguments -C \
         '(--config)--config[Use this config file instead of the user'\''s own.]:FILE:_files' \
         '(--version)--version[Print the version and exit.]' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -25,6 +25,7 @@ _oproxy() {
                 'serve:Start the daemon: OpenAI'\''s API on this machine'
                 'stop:Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)'
                 'status:Tell whether the daemon runs, where, and how its backends are'
+                'chat:Ask a model'
                 'models:List, fetch, load and remove models; give them other names'
                 'config:Show, check and change the settings'
             )
@@ -35,6 +36,7 @@ _oproxy() {
                 serve) _oproxy_serve ;;
                 stop) _oproxy_stop ;;
                 status) _oproxy_status ;;
+                chat) _oproxy_chat ;;
                 models) _oproxy_models ;;
                 config) _oproxy_config ;;
             esac
@@ -52,22 +54,42 @@ _oproxy_serve() {
         '(--fetch)--fetch[Fetch the built-in model (98 MB) if no other backend answers.]' \
         '(--detach -d)--detach[Start it in the background and return.]' \
         '(--detach -d)-d[Start it in the background and return.]' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_stop() {
     _arguments \
         '(--force)--force[Kill it at once; running answers break off.]' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_status() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
+}
+
+_oproxy_chat() {
+    _arguments \
+        '(--model -m)--model[The model to ask.]:MODEL:_oproxy_model_names' \
+        '(--model -m)-m[The model to ask.]:MODEL:_oproxy_model_names' \
+        '(--system -s)--system[How the model should behave.]:TEXT: ' \
+        '(--system -s)-s[How the model should behave.]:TEXT: ' \
+        '*--image[An image (file or URL); may be repeated.]:FILE:_files' \
+        '*-i[An image (file or URL); may be repeated.]:FILE:_files' \
+        '(--schema)--schema[JSON schema (file or text) the answer must follow.]:FILE:_files' \
+        '(--temperature)--temperature[Higher is more random.]:TEMPERATURE: ' \
+        '(--max-tokens)--max-tokens[The longest answer, in tokens.]:MAX_TOKENS: ' \
+        '(--no-stream)--no-stream[Print the answer when it is complete.]' \
+        '(--stats)--stats[Print tokens, speed and times to stderr.]' \
+        '(--json)--json[Print the whole answer object as JSON.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
+        '*:PROMPT: '
 }
 
 _oproxy_models() {
@@ -75,8 +97,8 @@ _oproxy_models() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -113,16 +135,16 @@ _oproxy_models_list() {
         '(--json)--json[Print JSON for programs.]' \
         '(--names)--names[Print the names alone, one a line.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_models_show() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -130,16 +152,16 @@ _oproxy_models_ps() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_models_pull() {
     _arguments \
         '(--backend)--backend[Fetch it for this backend.]:NAME: ' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -148,8 +170,8 @@ _oproxy_models_rm() {
         '(--yes -y)--yes[Do not ask.]' \
         '(--yes -y)-y[Do not ask.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -157,16 +179,16 @@ _oproxy_models_load() {
     _arguments \
         '(--keep-alive)--keep-alive[How long to keep it\: 10m, 2h, -1 for ever.]:TIME: ' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
 _oproxy_models_unload() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -175,8 +197,8 @@ _oproxy_models_alias() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -202,15 +224,15 @@ _oproxy_models_alias_list() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_models_alias_add() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':NAME: ' \
         ':MODEL:_oproxy_model_names'
 }
@@ -218,8 +240,8 @@ _oproxy_models_alias_add() {
 _oproxy_models_alias_rm() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':NAME: '
 }
 
@@ -228,8 +250,8 @@ _oproxy_config() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -262,8 +284,8 @@ _oproxy_config() {
 _oproxy_config_path() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_config_show() {
@@ -271,39 +293,39 @@ _oproxy_config_show() {
         '(--json)--json[Print JSON for programs.]' \
         '(--changed)--changed[Leave out what has its default.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_config_init() {
     _arguments \
         '(--force)--force[Overwrite the file that is there.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_config_check() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy_config_get() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':KEY: '
 }
 
 _oproxy_config_set() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]' \
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]' \
         ':KEY: ' \
         ':VALUE: '
 }
@@ -311,8 +333,8 @@ _oproxy_config_set() {
 _oproxy_config_edit() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(--help -h)--help[Show this message and exit.]' \
+        '(--help -h)-h[Show this message and exit.]'
 }
 
 _oproxy "$@"

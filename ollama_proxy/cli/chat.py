@@ -23,7 +23,7 @@ __all__ = ["chat"]
 
 
 def chat(
-    prompt: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="The question.")] = None,
+    prompt: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="The question.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model to ask.")] = None,
     system: Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help="How the model should behave.")] = "",
     image: Annotated[
