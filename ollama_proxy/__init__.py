@@ -22,9 +22,9 @@ Layers; a module imports only from lower ones:
    `declared`    every setting, declared once
 3  `settings`    the settings in force, each with where it came from
    `tokens`, `assets`         tiktoken and package data; never the network
-   `fanout`                   several calls as one answer
    `backends/`                the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds
 4  `engine`      one request: route, plan, call, relay, account
+   `legs`, `fanout`   the calls of an answer; several of them as one
    `jobs`        what runs without a request: reloading the config
 5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table
    `daemon`      start, stop, status

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -16,17 +17,17 @@ from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Fleet
 from .backends.images import ImageFetcher
-from .errors import ModelNotFound, OproxyError, UpstreamDown
+from .errors import ModelNotFound, UpstreamDown
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
+from .legs import Given, Leg, Legs, filtered, flushed, window_of
 from .model import Ask, Call, Completion, Embedding, Image, ModelInfo, Sampling
 from .policy import plan as planning
-from .policy.filter import Filter
 from .policy.meter import Books, Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
-from .translate.wire import Reader, Vectors
+from .translate.wire import Vectors
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -43,46 +44,6 @@ class Snapshot:
             name: {k: v for k, v in msgspec.structs.asdict(options).items() if v is not None}
             for name, options in settings.models.options.items()
         }
-
-
-class Leg(NamedTuple):
-    """One call of an answer: what is sent, who reads it, what it passes on its way. No call: the reader knows all.
-
-    `asked` and `param` (what the client's wire calls its prompt) are for errors.
-    """
-
-    backend: Backend
-    call: Call | None
-    reader: Reader
-    filters: Sequence[Filter]
-    asked: str
-    param: str
-
-    def refusal(self, status: int, body: bytes) -> OproxyError:
-        wire = self.backend.wire
-        return wire.error(status, body, backend=self.backend.name, model=self.asked, param=self.param)
-
-
-class Legs(NamedTuple):
-    """All calls of an answer: the n-th is made when its turn comes."""
-
-    leg: Callable[[int], Leg]
-    total: int
-    meter: Meter
-
-
-class Given:
-    """A reader of an answer that is known without asking."""
-
-    def __init__(self, events: Batch) -> None:
-        self._events = events
-
-    def feed(self, data: bytes) -> Batch:
-        return []
-
-    def flush(self) -> Batch:
-        events, self._events = self._events, []
-        return events
 
 
 class Engine:
@@ -171,9 +132,13 @@ class Engine:
         def leg(copy: int) -> Leg:
             mine = plan.copy(copy)
             reader = backend.wire.chat_reader(mine, backend=backend.name)
-            return Leg(backend, backend.wire.chat(mine, info), reader, plan.filters(), ask.model, "messages")
+            call = backend.wire.chat(mine, info)
+            return Leg(backend, call, reader, plan.filters(), ask.model, "messages", window_of(mine, info), size)
 
-        meter = Meter(books, self.clock, prompt=lambda: tokens.estimate(ask), count=tokens.count, model=ask.model)
+        def size() -> int:
+            return tokens.estimate(ask)
+
+        meter = Meter(books, self.clock, prompt=size, count=tokens.count, model=ask.model)
         return Legs(leg, plan.copies, meter)
 
     async def complete(
@@ -199,12 +164,13 @@ class Engine:
             if (k := index % copies) and ask.sampling.seed is not None:
                 seed = msgspec.structs.replace(ask.sampling, seed=ask.sampling.seed + k)
                 ask = msgspec.structs.replace(ask, sampling=seed)
+            window, size = window_of(ask, info), partial(tokens.count, ask.prompt, ask.model)
             if ask.sampling.max_tokens == 0:
                 # An answer of no tokens needs no model.
-                usage = Usage(prompt=tokens.count(ask.prompt, ask.model), completion=0, exact=False)
-                return Leg(backend, None, Given([Finish(0, "length"), usage]), (), ask.model, "prompt")
+                usage = Usage(prompt=size(), completion=0, exact=False)
+                return Leg(backend, None, Given([Finish(0, "length"), usage]), (), ask.model, "prompt", window, size)
             reader = backend.wire.completion_reader(ask, backend=backend.name)
-            return Leg(backend, backend.wire.complete(ask, info), reader, (), ask.model, "prompt")
+            return Leg(backend, backend.wire.complete(ask, info), reader, (), ask.model, "prompt", window, size)
 
         meter = Meter(
             books, self.clock, count=tokens.count, model=asks[0].model, copies=copies,
@@ -222,7 +188,9 @@ class Engine:
         async with self.fleet.open(backend.name, call) as reply:
             body = await reply.read()
         if reply.status >= 400:
-            raise backend.wire.error(reply.status, body, backend=backend.name, model=books.asked, param="input")
+            size = partial(most, ask.inputs, ask.model)
+            leg = Leg(backend, call, Given([]), (), books.asked, "input", window_of(ask, info), size)
+            raise leg.refusal(reply, body)
         vectors = backend.wire.read_embeddings(body, backend=backend.name)
         if len(vectors.rows) != len(ask.inputs):
             raise UpstreamDown(
@@ -279,7 +247,7 @@ class Engine:
             async with self.fleet.open(leg.backend.name, leg.call) as reply:
                 body = await reply.read()
             if reply.status >= 400:
-                raise leg.refusal(reply.status, body)
+                raise leg.refusal(reply, body)
         batch = filtered(leg.reader.feed(body), leg.filters) if body else []
         batch = legs.meter.see(batch + flushed(leg))
         batch.append(legs.meter.close())
@@ -289,7 +257,7 @@ class Engine:
         if leg.call is not None:
             async with self.fleet.open(leg.backend.name, leg.call) as reply:
                 if reply.status >= 400:
-                    raise leg.refusal(reply.status, await reply.read())
+                    raise leg.refusal(reply, await reply.read())
                 async for data in reply.chunks():
                     if batch := filtered(leg.reader.feed(data), leg.filters):
                         yield batch
@@ -356,21 +324,12 @@ class Engine:
         )
 
 
+def most(texts: Sequence[str], model: str) -> int:
+    """Return the tokens of the longest text: each input of an embedding has the window for itself."""
+    return max((tokens.count(text, model) for text in texts), default=0)
+
+
 def with_sampling(own: Sampling, defaults: Mapping[str, Any]) -> Sampling:
     """Fill what the client left open."""
     missing = {k: v for k, v in defaults.items() if getattr(own, k) in (None, ())}
     return msgspec.structs.replace(own, **missing) if missing else own
-
-
-def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:
-    for each in filters:
-        events = each.feed(events)
-    return events
-
-
-def flushed(leg: Leg) -> Batch:
-    """Return what the end of the bytes brings, through the filters."""
-    batch = filtered(leg.reader.flush(), leg.filters)
-    for step, each in enumerate(leg.filters):
-        batch.extend(filtered(each.flush(), leg.filters[step + 1 :]))
-    return batch

@@ -32,6 +32,7 @@ LAYERS: dict[str, int] = {
     "backends": 3,
     "engine": 4,
     "fanout": 4,
+    "legs": 4,
     "jobs": 4,
     "server": 5,
     "daemon": 5,
@@ -44,6 +45,8 @@ NEIGHBOURS = {
     ("configfile", "settings"),
     ("declared", "settings"),
     ("engine", "fanout"),
+    ("engine", "legs"),
+    ("legs", "fanout"),
 }
 # Layers 0 to 2 are arithmetic: nothing that waits, asks the machine, throws dice or tells the time.
 OUTSIDE = frozenset(

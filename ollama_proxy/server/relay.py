@@ -14,6 +14,9 @@ from .reply import EventStream, json_bytes
 
 __all__ = ["relay"]
 
+# What each wire calls its prompt, for errors.
+PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}
+
 
 async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target) -> web.StreamResponse:
     """Send a request on with only its model's name changed, and its answer back with the name asked for."""
@@ -24,7 +27,14 @@ async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw],
     call = Call("POST", path, passthrough.rewrite_request(fields, model=target.info.id, observe=observe))
     async with engine.relay(call, target) as reply:
         if reply.status >= 400:
-            raise backend.wire.error(reply.status, await reply.read(), backend=backend.name, model=books.asked)
+            raise backend.wire.error(
+                reply.status,
+                await reply.read(),
+                backend=backend.name,
+                model=books.asked,
+                param=PROMPTS[path],
+                headers=reply.headers,
+            )
         if not reply.headers.get("content-type", "").startswith("text/event-stream"):
             body, usage = passthrough.observe_whole(await reply.read(), books.asked)
             books.usage = usage

@@ -147,7 +147,16 @@ class OllamaWire:
     def read_embeddings(self, body: bytes, *, backend: str) -> Vectors:
         return ollama_read.embeddings(body, backend=backend)
 
-    def error(self, status: int, body: bytes, *, backend: str, model: str, param: str = "messages") -> OproxyError:
+    def error(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        backend: str,
+        model: str,
+        param: str = "messages",
+        headers: Mapping[str, str] | None = None,
+    ) -> OproxyError:
         return ollama_errors.read(status, body, backend=backend, model=model, param=param)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -56,6 +57,16 @@ class Wire(Protocol):
 
     def read_embeddings(self, body: bytes, *, backend: str) -> Vectors: ...
 
-    def error(self, status: int, body: bytes, *, backend: str, model: str, param: str = "messages") -> OproxyError:
-        """Read an answer with an error status. `param` names the prompt in the client's wire."""
+    def error(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        backend: str,
+        model: str,
+        param: str = "messages",
+        headers: Mapping[str, str] | None = None,
+    ) -> OproxyError:
+        """Read an answer with an error status. `param` names the prompt in the client's wire; `headers` are the
+        backend's, for what it says of trying again."""
         ...

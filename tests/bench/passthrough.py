@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from aiohttp import web
 
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run
+if importlib.util.find_spec("uvloop"):
+    import uvloop
+
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
+else:
+    loop_factory = None
 
 SESSION = web.AppKey("session", aiohttp.ClientSession)
 
@@ -49,4 +52,5 @@ async def main(port: int, upstream: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main(int(sys.argv[1]), sys.argv[2]))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,90 @@
+"""The single calls that an answer is made of, each with who sends, reads and filters it. Calls nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .backends.base import Backend, Reply
+from .errors import ContextTooLong, OproxyError
+from .fanout import Batch
+from .model import Ask, Call, Completion, Embedding, ModelInfo
+from .policy.filter import Filter
+from .policy.meter import Meter
+from .translate.wire import Reader
+
+__all__ = ["Given", "Leg", "Legs", "filtered", "flushed", "window_of"]
+
+
+class Leg(NamedTuple):
+    """One call of an answer: what is sent, who reads it, what it passes on its way. No call: the reader knows all.
+
+    `asked`, `param` (what the client's wire calls its prompt), `window` (tokens) and `size` (counts the prompt) are for
+    errors.
+    """
+
+    backend: Backend
+    call: Call | None
+    reader: Reader
+    filters: Sequence[Filter]
+    asked: str
+    param: str
+    window: int | None
+    size: Callable[[], int]
+
+    def refusal(self, reply: Reply, body: bytes) -> OproxyError:
+        """Read a backend's refusal. One that a prompt is too long for gets its numbers, where the backend gave none:
+        the window that was asked for, and our own count of the prompt."""
+        error = self.backend.wire.error(
+            reply.status, body, backend=self.backend.name, model=self.asked, param=self.param, headers=reply.headers
+        )
+        if isinstance(error, ContextTooLong) and (error.limit is None or error.tokens is None):
+            limit = error.limit if error.limit is not None else self.window
+            count = error.tokens if error.tokens is not None else self.size()
+            # Where our tokenizer makes less of it than the model's own did, its number would only confuse.
+            return ContextTooLong(
+                limit=limit, tokens=count if limit is None or count > limit else None, param=self.param
+            )
+        return error
+
+
+class Legs(NamedTuple):
+    """All calls of an answer: the n-th is made when its turn comes."""
+
+    leg: Callable[[int], Leg]
+    total: int
+    meter: Meter
+
+
+class Given:
+    """A reader of an answer that is known without asking."""
+
+    def __init__(self, events: Batch) -> None:
+        self._events = events
+
+    def feed(self, data: bytes) -> Batch:
+        return []
+
+    def flush(self) -> Batch:
+        events, self._events = self._events, []
+        return events
+
+
+def window_of(ask: Ask | Completion | Embedding, info: ModelInfo) -> int | None:
+    """Return the context window that a call asks for, in tokens; None where it is the backend's to choose."""
+    asked = ask.options.get("num_ctx")
+    return asked if isinstance(asked, int) else info.context
+
+
+def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:
+    for each in filters:
+        events = each.feed(events)
+    return events
+
+
+def flushed(leg: Leg) -> Batch:
+    """Return what the end of the bytes brings, through the filters."""
+    batch = filtered(leg.reader.flush(), leg.filters)
+    for step, each in enumerate(leg.filters):
+        batch.extend(filtered(each.flush(), leg.filters[step + 1 :]))
+    return batch
