@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -44,8 +45,9 @@ HISTORY: Any = [*called("Paris"), *called("Rome"), {"role": "user", "content": "
 
 
 @pytest.fixture
-def client(daemon: Daemon) -> openai.OpenAI:
-    return openai.OpenAI(base_url=daemon.url, api_key="sk-test", max_retries=0, timeout=120)
+def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=daemon.url, api_key="sk-test", max_retries=0, timeout=120) as made:
+        yield made
 
 
 @pytest.fixture
