@@ -72,7 +72,11 @@ def start(folder: Path, config: str, *args: str) -> tuple[subprocess.Popen[bytes
     port, log = free_port(), folder / "serve.log"
     (folder / "config.toml").write_text(config)
     env = {key: value for key, value in ENVIRONMENT.items() if not key.startswith(("OPROXY_", "OLLAMA_", "XDG_"))}
-    env |= {"HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+    env |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data"), "PYTHONUNBUFFERED": "1"}
+    (folder / "data").mkdir()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # The built-in models are fetched once for all runs.
+    (folder / "data" / "oproxy").symlink_to(CACHE)
     command = [sys.executable, "-m", "ollama_proxy", "serve", "--port", str(port)]
     with log.open("wb") as out:
         child = subprocess.Popen(
@@ -102,14 +106,11 @@ def end(child: subprocess.Popen[bytes]) -> int:
 def embedded_config() -> str:
     """Return a config with the embedded backend alone, its models fetched (once) or the test skipped."""
     try:
-        chat = asyncio.run(weights.ensure("smollm2-135m", CACHE))
-        embed = asyncio.run(weights.ensure("all-minilm-l6-v2", CACHE))
+        asyncio.run(weights.ensure("smollm2-135m", CACHE, environ=ENVIRONMENT))
+        asyncio.run(weights.ensure("all-minilm-l6-v2", CACHE, environ=ENVIRONMENT))
     except Exception as exc:
         pytest.skip(f"the embedded model is not to be had here: {exc}")
-    return (
-        f'[backends.embedded]\ntype = "embedded"\nmodel_path = "{chat.as_posix()}"\n'
-        f'embedding_path = "{embed.as_posix()}"\ncontext = 2048\n'
-    )
+    return '[backends.embedded]\ntype = "embedded"\ncontext = 2048\n'
 
 
 def ollama_config() -> str:
