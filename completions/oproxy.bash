@@ -109,31 +109,31 @@ _oproxy() {
     case $cur in
         -*)
             case $at in
-                'oproxy') _oproxy_offer '--config --version --help -h' "$cur" ;;
-                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d --help -h' "$cur" ;;
-                'oproxy stop') _oproxy_offer '--force --help -h' "$cur" ;;
-                'oproxy status') _oproxy_offer '--json --help -h' "$cur" ;;
-                'oproxy chat') _oproxy_offer '--model -m --system -s --image -i --schema --temperature --max-tokens --no-stream --stats --json --config --help -h' "$cur" ;;
-                'oproxy models') _oproxy_offer '--help -h' "$cur" ;;
-                'oproxy models list') _oproxy_offer '--json --names --config --help -h' "$cur" ;;
-                'oproxy models show') _oproxy_offer '--json --config --help -h' "$cur" ;;
-                'oproxy models ps') _oproxy_offer '--json --config --help -h' "$cur" ;;
-                'oproxy models pull') _oproxy_offer '--backend --config --help -h' "$cur" ;;
-                'oproxy models rm') _oproxy_offer '--yes -y --config --help -h' "$cur" ;;
-                'oproxy models load') _oproxy_offer '--keep-alive --config --help -h' "$cur" ;;
-                'oproxy models unload') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy models alias') _oproxy_offer '--help -h' "$cur" ;;
-                'oproxy models alias list') _oproxy_offer '--json --config --help -h' "$cur" ;;
-                'oproxy models alias add') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy models alias rm') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy config') _oproxy_offer '--help -h' "$cur" ;;
-                'oproxy config path') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy config show') _oproxy_offer '--json --changed --config --help -h' "$cur" ;;
-                'oproxy config init') _oproxy_offer '--force --config --help -h' "$cur" ;;
-                'oproxy config check') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy config get') _oproxy_offer '--json --config --help -h' "$cur" ;;
-                'oproxy config set') _oproxy_offer '--config --help -h' "$cur" ;;
-                'oproxy config edit') _oproxy_offer '--config --help -h' "$cur" ;;
+                'oproxy') _oproxy_offer '--config --version -h --help' "$cur" ;;
+                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d -h --help' "$cur" ;;
+                'oproxy stop') _oproxy_offer '--force -h --help' "$cur" ;;
+                'oproxy status') _oproxy_offer '--json -h --help' "$cur" ;;
+                'oproxy chat') _oproxy_offer '--model -m --system -s --image -i --schema --temperature --max-tokens --no-stream --stats --json --config -h --help' "$cur" ;;
+                'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
+                'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models ps') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models pull') _oproxy_offer '--backend --config -h --help' "$cur" ;;
+                'oproxy models rm') _oproxy_offer '--yes -y --config -h --help' "$cur" ;;
+                'oproxy models load') _oproxy_offer '--keep-alive --config -h --help' "$cur" ;;
+                'oproxy models unload') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy models alias') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy models alias list') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy models alias add') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy models alias rm') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config') _oproxy_offer '-h --help' "$cur" ;;
+                'oproxy config path') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config show') _oproxy_offer '--json --changed --config -h --help' "$cur" ;;
+                'oproxy config init') _oproxy_offer '--force --config -h --help' "$cur" ;;
+                'oproxy config check') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config get') _oproxy_offer '--json --config -h --help' "$cur" ;;
+                'oproxy config set') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy config edit') _oproxy_offer '--config -h --help' "$cur" ;;
             esac
             return
             ;;

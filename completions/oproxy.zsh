@@ -15,8 +15,8 @@ _oproxy() {
     _arguments -C \
         '(--config)--config[Use this config file instead of the user'\''s own.]:FILE:_files' \
         '(--version)--version[Print the version and exit.]' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -25,7 +25,7 @@ _oproxy() {
                 'serve:Start the daemon: OpenAI'\''s API on this machine'
                 'stop:Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)'
                 'status:Tell whether the daemon runs, where, and how its backends are'
-                'chat:Ask a model'
+                'chat:Ask a model, once or in a conversation'
                 'models:List, fetch, load and remove models; give them other names'
                 'config:Show, check and change the settings'
             )
@@ -54,22 +54,22 @@ _oproxy_serve() {
         '(--fetch)--fetch[Fetch the built-in model (98 MB) if no other backend answers.]' \
         '(--detach -d)--detach[Start it in the background and return.]' \
         '(--detach -d)-d[Start it in the background and return.]' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_stop() {
     _arguments \
         '(--force)--force[Kill it at once; running answers break off.]' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_status() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_chat() {
@@ -87,8 +87,8 @@ _oproxy_chat() {
         '(--stats)--stats[Print tokens, speed and times to stderr.]' \
         '(--json)--json[Print the whole answer object as JSON.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         '*:PROMPT: '
 }
 
@@ -97,8 +97,8 @@ _oproxy_models() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -135,16 +135,16 @@ _oproxy_models_list() {
         '(--json)--json[Print JSON for programs.]' \
         '(--names)--names[Print the names alone, one a line.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_models_show() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -152,16 +152,16 @@ _oproxy_models_ps() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_models_pull() {
     _arguments \
         '(--backend)--backend[Fetch it for this backend.]:NAME: ' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -170,8 +170,8 @@ _oproxy_models_rm() {
         '(--yes -y)--yes[Do not ask.]' \
         '(--yes -y)-y[Do not ask.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -179,16 +179,16 @@ _oproxy_models_load() {
     _arguments \
         '(--keep-alive)--keep-alive[How long to keep it\: 10m, 2h, -1 for ever.]:TIME: ' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
 _oproxy_models_unload() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':MODEL:_oproxy_model_names'
 }
 
@@ -197,8 +197,8 @@ _oproxy_models_alias() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -224,15 +224,15 @@ _oproxy_models_alias_list() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_models_alias_add() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':NAME: ' \
         ':MODEL:_oproxy_model_names'
 }
@@ -240,8 +240,8 @@ _oproxy_models_alias_add() {
 _oproxy_models_alias_rm() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':NAME: '
 }
 
@@ -250,8 +250,8 @@ _oproxy_config() {
     typeset -A opt_args
     local -a commands
     _arguments -C \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         '1: :->command' \
         '*:: :->rest' && return
     case $state in
@@ -284,8 +284,8 @@ _oproxy_config() {
 _oproxy_config_path() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_config_show() {
@@ -293,39 +293,39 @@ _oproxy_config_show() {
         '(--json)--json[Print JSON for programs.]' \
         '(--changed)--changed[Leave out what has its default.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_config_init() {
     _arguments \
         '(--force)--force[Overwrite the file that is there.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_config_check() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_config_get() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':KEY: '
 }
 
 _oproxy_config_set() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
         ':KEY: ' \
         ':VALUE: '
 }
@@ -333,8 +333,8 @@ _oproxy_config_set() {
 _oproxy_config_edit() {
     _arguments \
         '(--config)--config[The config file to use.]:FILE:_files' \
-        '(--help -h)--help[Show this message and exit.]' \
-        '(--help -h)-h[Show this message and exit.]'
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy "$@"

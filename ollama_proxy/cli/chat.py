@@ -41,7 +41,7 @@ def chat(
         Path | None, typer.Option("--config", metavar="FILE", envvar="OPROXY_CONFIG", help="The config file to use.")
     ] = None,
 ) -> None:
-    """Ask a model.
+    """Ask a model, once or in a conversation.
 
     With a PROMPT, or text on stdin, or both (the prompt first): one answer. Without: a conversation; /help tells what
     it understands.
