@@ -18,9 +18,9 @@ Layers; a module imports only from lower ones:
    `tasks`       background work with an owner
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
    `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`), books (`meter`)
-   `configfile`  the TOML file: lines of keys, changes that keep comments
+3  `settings`    the settings in force, each with where it came from; `check` tells what is wrong with them
    `declared`    every setting, declared once
-3  `settings`    the settings in force, each with where it came from
+   `configfile`  the TOML file: lines of keys, changes that keep comments
    `tokens`, `assets`         tiktoken and package data; never the network
    `backends/`                the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds
 4  `engine`      one request: route, plan, call, relay, account

@@ -36,7 +36,7 @@ def split_key(key: str) -> Path_:
     """Split a dotted key as TOML writes it: `models.aliases."gpt-4.1"` has three parts. What needs quotes in a file
     (a glob, say) needs none here unless it has a dot."""
     try:
-        return max(paths(tomllib.loads(f"{key} = 0")), key=len)
+        return max(paths(tomllib.loads("" if "\n" in key else f"{key} = 0")), key=len)
     except (tomllib.TOMLDecodeError, ValueError):
         parts = tuple(key.split("."))
         if not all(parts) or any(sign in key for sign in "\"'=\n"):

@@ -188,9 +188,12 @@ FLAGS: Mapping[str, str] = {"server.host": "--host", "server.port": "--port", "s
 
 def dotted(key: Key) -> str:
     """Write a key as TOML does: a part that is no bare word is quoted."""
-    return ".".join(
-        part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False) for part in key
-    )
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else quoted(part) for part in key)
+
+
+def quoted(text: str) -> str:
+    # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def field_of(key: Key) -> msgspec.structs.FieldInfo | None:
@@ -274,8 +277,7 @@ def toml_value(value: Any) -> str:
         case list() | tuple():
             return f"[{', '.join(toml_value(each) for each in value)}]"
         case str():
-            # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            return quoted(value)
         case bool() | int() | float():
             return json.dumps(value)
         case _:

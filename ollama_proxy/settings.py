@@ -7,8 +7,6 @@ what was expected, all of them at once. Never asks the network; reads the one fi
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import inspect
 
+from .check import check, foreign
 from .configfile import lines_of, place_of, split_key
 from .declared import (
     DEFAULT_BACKENDS,
@@ -34,10 +33,7 @@ from .declared import (
     bare,
     describe,
     dotted,
-    expected,
-    extra,
     kind_of,
-    secret,
 )
 
 __all__ = [
@@ -58,17 +54,7 @@ __all__ = [
     "values_of",
 ]
 
-SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*")
-UNITS: Mapping[str | None, int] = {
-    None: 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
-    "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3,
-}  # fmt: skip
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-# A backend's name stands before a slash in model names, in environment variables and in response headers.
-BACKEND_NAME = re.compile(r"[A-Za-z0-9_-]+")
-# https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and no control characters in a value.
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 class Problem(NamedTuple):
@@ -134,13 +120,18 @@ def load(
             origin[key] = f"flag {FLAGS.get(flag, '--backend' if key[0] == 'backends' else f'--{key[-1]}')}"
     raw.setdefault("backends", {name: dict(given) for name, given in DEFAULT_BACKENDS.items()})
     for key, wanted, got, unknown in check(raw):
-        said = next((origin[up] for end in range(len(key), 0, -1) if (up := key[:end]) in origin), "file")
+        said = next((o for end in range(len(key), 0, -1) if (o := origin_of(key[:end], origin)) != "default"), "file")
         where = f"{file}:{place_of(lines, key)}" if said.startswith("file") else said.split(" ", 1)[1]
         problems.append(Problem(where, dotted(key), wanted, got, unknown))
     if problems:
         raise ConfigError(problems)
     settings = msgspec.convert(raw, Settings, strict=True)
-    return Loaded(settings, {dotted(key): origin.get(key, "default") for key in values_of(settings)}, file)
+    return Loaded(settings, {dotted(key): origin_of(key, origin) for key in values_of(settings)}, file)
+
+
+def origin_of(key: Key, origin: Mapping[Key, str]) -> str:
+    """Say where a value comes from; a table, from where the first that stands in it does."""
+    return origin.get(key) or next((said for leaf, said in origin.items() if leaf[: len(key)] == key), "default")
 
 
 def read(file: Path, *, must: bool) -> str:
@@ -163,7 +154,7 @@ def parse_toml(text: str, file: Path) -> dict[str, Any]:
         reason, _, place = str(exc).partition(" (at ")
         found = re.search(r"line (\d+), column (\d+)", place)
         # Only "end of document" has no numbers.
-        line, column = (found[1], found[2]) if found else (len(text.splitlines()) or 1, 1)
+        line, column = (found[1], found[2]) if found else (text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1)
         raise ConfigError([Problem(f"{file}:{line}:{column}", "", "valid TOML", f"the error: {reason}")]) from exc
     except RecursionError as exc:
         raise ConfigError([Problem(str(file), "", "valid TOML", "brackets in brackets without end")]) from exc
@@ -203,13 +194,6 @@ def values_of(settings: Settings) -> dict[Key, Any]:
     return out
 
 
-def foreign(key: Key, type_: str) -> tuple[str, ...]:
-    """Return the types of backend that know a setting, if this one does not; else nothing."""
-    kind = kind_of(key)
-    only: tuple[str, ...] = (extra(kind, "only") if kind is not None else None) or ()
-    return () if type_ in only else only
-
-
 def changes(old: Settings, new: Settings) -> Iterator[tuple[Key, Any, Any]]:
     """Yield the settings that differ: (key, old value, new value), None for one that is not there.
 
@@ -245,8 +229,7 @@ def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]
             continue
         key = fixed.get(variable) or backend_key(variable, raw)
         if key is None:
-            near = difflib.get_close_matches(variable, fixed, n=1, cutoff=0.8)
-            problems.append(Problem(variable, "", near[0] if near else "a setting of `man oproxy.toml`", unknown=True))
+            problems.append(Problem(variable, "", near_variable(variable, fixed), unknown=True))
             continue
         kind = kind_of(key)
         if kind is None or isinstance(bare(kind), inspect.DictType):
@@ -257,6 +240,14 @@ def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]
         put(raw, key, parse_text(kind, text))
         origin[key] = f"environment {variable}"
     return problems
+
+
+def near_variable(variable: str, known: Iterable[str]) -> str:
+    """Name the variable that was probably meant. The beginnings are alike anyway: what counts is the rest."""
+    _, section, rest = variable.split("_", 2)
+    names = {name.split("_", 2)[2]: name for name in known if name.split("_")[1] == section}
+    found = difflib.get_close_matches(rest, names, n=1)
+    return names[found[0]] if found else "a setting of `man oproxy.toml`"
 
 
 def variable_of(*parts: str) -> str:
@@ -295,100 +286,3 @@ def parse_text(kind: inspect.Type, text: str) -> Any:
             return int(text)
         case _:
             return text
-
-
-# --- the check ----------------------------------------------------------------------------------------------------
-
-# (key, what was expected, what is there, whether there is no such setting)
-Mistake = tuple[Key, str, str, bool]
-
-
-def check(raw: dict[str, Any]) -> Iterator[Mistake]:
-    """Yield every mistake; sizes like "64MiB" become numbers on the way."""
-    backends = raw["backends"]
-    for name, table in backends.items() if isinstance(backends, dict) else ():
-        # A backend that is called what it is need not say so.
-        if isinstance(table, dict) and any(name == given["type"] for given in DEFAULT_BACKENDS.values()):
-            table.setdefault("type", name)
-    yield from check_table(Settings, raw, ())
-    for name, table in backends.items() if isinstance(backends, dict) else ():
-        key = ("backends", name)
-        if not BACKEND_NAME.fullmatch(name):
-            yield key, "a name of letters, digits, - and _", "", False
-        if isinstance(table, dict):
-            yield from check_backend(key, table)
-    models = raw.get("models")
-    aliases = models.get("aliases") if isinstance(models, dict) else None
-    for name, target in aliases.items() if isinstance(aliases, dict) else ():
-        if not name or target == "":
-            yield ("models", "aliases", name), "a name and a model", "an empty one", False
-
-
-def check_table(struct: type[msgspec.Struct], table: dict[str, Any], key: Key) -> Iterator[Mistake]:
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
-    for name, value in table.items():
-        below = (*key, name)
-        if name not in fields:
-            yield below, near(key, name, fields), "", True
-            continue
-        kind = inspect.type_info(fields[name].type)
-        if extra(kind, "size") and isinstance(value, str) and (found := SIZE.fullmatch(value)):
-            table[name] = value = int(float(found[1]) * UNITS[found[2]])
-        match bare(kind):
-            case inspect.StructType(cls=inner) if isinstance(value, dict):
-                yield from check_table(inner, value, below)
-            case inspect.DictType(value_type=inner_kind) if isinstance(value, dict):
-                yield from check_entries(inner_kind, value, below)
-            case _:
-                yield from check_value(fields[name].type, kind, value, below)
-    for name, field in fields.items():
-        if field.required and name not in table:
-            yield (*key, name), expected(inspect.type_info(field.type)), "nothing", False
-
-
-def check_entries(kind: inspect.Type, table: dict[str, Any], key: Key) -> Iterator[Mistake]:
-    """Check a table of names: each entry is a table of settings, or a string."""
-    for name, value in table.items():
-        if isinstance(kind, inspect.StructType) and isinstance(value, dict):
-            yield from check_table(kind.cls, value, (*key, name))
-        elif isinstance(kind, inspect.StructType) or not isinstance(value, str):
-            yield (*key, name), expected(kind), got((*key, name), value), False
-
-
-def check_value(type_: Any, kind: inspect.Type, value: Any, key: Key) -> Iterator[Mistake]:
-    try:
-        msgspec.convert(value, type_, strict=True)
-    except msgspec.ValidationError:
-        yield key, expected(kind), got(key, value), False
-        return
-    if isinstance(value, int | float) and not (math.isfinite(value) and -(2**63) <= value < 2**63):
-        yield key, expected(kind), got(key, value), False
-
-
-def check_backend(key: Key, table: dict[str, Any]) -> Iterator[Mistake]:
-    """Check what one backend's settings say together."""
-    type_ = table.get("type")
-    if type_ == "openai" and table.get("url", "") == "":
-        yield (*key, "url"), "the server's base URL, which type openai needs", "nothing", False
-    for name in table:
-        if isinstance(type_, str) and (only := foreign((*key, name), type_)) and table[name] not in ("", {}):
-            yield (*key, name), f'it with type {" or ".join(only)} only, this is type "{type_}"', "", True
-    headers = table.get("headers")
-    for name, value in headers.items() if isinstance(headers, dict) else ():
-        if not HEADER_NAME.fullmatch(name) or (isinstance(value, str) and not HEADER_VALUE.fullmatch(value)):
-            yield (*key, "headers", name), "an HTTP header's name and its value on one line", "", False
-
-
-def near(key: Key, name: str, fields: Iterable[str]) -> str:
-    """Name the setting that was probably meant, else all there are."""
-    known = list(fields)
-    found = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    return dotted((*key, found[0])) if found else f"one of {', '.join(known)}"
-
-
-def got(key: Key, value: Any) -> str:
-    """Write a wrong value; one that may hold a secret is not shown."""
-    if secret(key):
-        return "a value that is not shown"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,131 @@
+"""Whether what was read fits what is declared: every mistake, with its key and what was expected. Pure; `settings`
+knows the files and lines.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from .declared import DEFAULT_BACKENDS, Key, Settings, bare, dotted, expected, extra, kind_of, secret
+
+__all__ = ["Mistake", "check", "foreign"]
+
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*")
+UNITS: Mapping[str | None, int] = {
+    None: 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3,
+    "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3,
+}  # fmt: skip
+# A backend's name stands before a slash in model names, in environment variables and in response headers.
+BACKEND_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and no control characters in a value.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+# (key, what was expected, what is there, whether there is no such setting)
+Mistake = tuple[Key, str, str, bool]
+
+
+def check(raw: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield every mistake; sizes like "64MiB" become numbers on the way."""
+    backends = raw["backends"]
+    for name, table in backends.items() if isinstance(backends, dict) else ():
+        # A backend that is called what it is need not say so.
+        if isinstance(table, dict) and any(name == given["type"] for given in DEFAULT_BACKENDS.values()):
+            table.setdefault("type", name)
+    yield from check_table(Settings, raw, ())
+    for name, table in backends.items() if isinstance(backends, dict) else ():
+        key = ("backends", name)
+        if not BACKEND_NAME.fullmatch(name):
+            yield key, "a name of letters, digits, - and _", "", False
+        if isinstance(table, dict):
+            yield from check_backend(key, table)
+    models = raw.get("models")
+    aliases = models.get("aliases") if isinstance(models, dict) else None
+    for name, target in aliases.items() if isinstance(aliases, dict) else ():
+        if not name or target == "":
+            yield ("models", "aliases", name), "a name and a model", "an empty one", False
+
+
+def check_table(struct: type[msgspec.Struct], table: dict[str, Any], key: Key) -> Iterator[Mistake]:
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for name, value in table.items():
+        below = (*key, name)
+        if name not in fields:
+            yield below, near(key, name, fields), "", True
+            continue
+        kind = inspect.type_info(fields[name].type)
+        if extra(kind, "size") and isinstance(value, str) and (found := SIZE.fullmatch(value)):
+            table[name] = value = int(float(found[1]) * UNITS[found[2]])
+        match bare(kind):
+            case inspect.StructType(cls=inner) if isinstance(value, dict):
+                yield from check_table(inner, value, below)
+            case inspect.DictType(value_type=inner_kind) if isinstance(value, dict):
+                yield from check_entries(inner_kind, value, below)
+            case _:
+                yield from check_value(fields[name].type, kind, value, below)
+    for name, field in fields.items():
+        if field.required and name not in table:
+            yield (*key, name), expected(inspect.type_info(field.type)), "nothing", False
+
+
+def check_entries(kind: inspect.Type, table: dict[str, Any], key: Key) -> Iterator[Mistake]:
+    """Check a table of names: each entry is a table of settings, or a string."""
+    for name, value in table.items():
+        if isinstance(kind, inspect.StructType) and isinstance(value, dict):
+            yield from check_table(kind.cls, value, (*key, name))
+        elif isinstance(kind, inspect.StructType) or not isinstance(value, str):
+            yield (*key, name), expected(kind), got((*key, name), value), False
+
+
+def check_value(type_: Any, kind: inspect.Type, value: Any, key: Key) -> Iterator[Mistake]:
+    try:
+        msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError:
+        yield key, expected(kind), got(key, value), False
+        return
+    if isinstance(value, int | float) and not (math.isfinite(value) and -(2**63) <= value < 2**63):
+        yield key, expected(kind), got(key, value), False
+
+
+def check_backend(key: Key, table: dict[str, Any]) -> Iterator[Mistake]:
+    """Check what one backend's settings say together."""
+    type_ = table.get("type")
+    if type_ == "openai" and table.get("url", "") == "":
+        yield (*key, "url"), "the server's base URL, which type openai needs", "nothing", False
+    for name in table:
+        if isinstance(type_, str) and (only := foreign((*key, name), type_)) and table[name] not in ("", {}):
+            yield (*key, name), f'it with type {" or ".join(only)} only, this is type "{type_}"', "", True
+    headers = table.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if not HEADER_NAME.fullmatch(name) or (isinstance(value, str) and not HEADER_VALUE.fullmatch(value)):
+            yield (*key, "headers", name), "an HTTP header's name and its value on one line", "", False
+
+
+def near(key: Key, name: str, fields: Iterable[str]) -> str:
+    """Name the setting that was probably meant, else all there are."""
+    known = list(fields)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return dotted((*key, found[0])) if found else f"one of {', '.join(known)}"
+
+
+def got(key: Key, value: Any) -> str:
+    """Write a wrong value; one that may hold a secret is not shown."""
+    if secret(key):
+        return "a value that is not shown"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def foreign(key: Key, type_: str) -> tuple[str, ...]:
+    """Return the types of backend that know a setting, if this one does not; else nothing."""
+    kind = kind_of(key)
+    only: tuple[str, ...] = (extra(kind, "only") if kind is not None else None) or ()
+    return () if type_ in only else only

@@ -1,0 +1,238 @@
+"""What is refused, word for word: the golden texts of every kind of mistake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_proxy.declared import SECTIONS, shown, toml_value
+from ollama_proxy.settings import (
+    ConfigError,
+    Loaded,
+    ModelOptions,
+    load,
+)
+
+
+def loaded(text: str = "", *, env: dict[str, str] | None = None, **flags: Any) -> Loaded:
+    """Read a config from text. Flags are given as `server_port=1`."""
+    named = {name.replace("_", ".", 1): value for name, value in flags.items()}
+    return load(path=Path("config.toml"), env=env or {}, flags=named, text=text)
+
+
+def refused(text: str = "", *, env: dict[str, str] | None = None, **flags: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(text, env=env, **flags)
+    assert str(caught.value) == caught.value.message
+    assert len(caught.value.problems) == len(caught.value.message.split("\n"))
+    return caught.value.message
+
+
+WRONG: list[tuple[str, str]] = [
+    (
+        '[server]\nport = "abc"',
+        'config.toml:2: server.port: expected an integer between 1 and 65535, got "abc"',
+    ),
+    ("[server]\nport = 0", "config.toml:2: server.port: expected an integer between 1 and 65535, got 0"),
+    ("[server]\nport = true", "config.toml:2: server.port: expected an integer between 1 and 65535, got true"),
+    ("[server]\nport = 8080.0", "config.toml:2: server.port: expected an integer between 1 and 65535, got 8080.0"),
+    ("server.prot = 1", "config.toml:1: server.prot: no such setting; expected server.port"),
+    ("[server]\nmax-body = 1", "config.toml:2: server.max-body: no such setting; expected server.max_body"),
+    ("[sever]\nport = 1", "config.toml:1: sever: no such setting; expected server"),
+    ("port = 1", "config.toml:1: port: no such setting; expected one of server, backends, models"),
+    ("server = 1", "config.toml:1: server: expected a table, got 1"),
+    ("[[server]]\nport = 1", 'config.toml:1: server: expected a table, got [{"port": 1}]'),
+    ('[server]\nhost = ""', 'config.toml:2: server.host: expected an address or a host name, got ""'),
+    ("[server]\ngrace = -1", "config.toml:2: server.grace: expected a number of at least 0, got -1"),
+    ("[server]\ngrace = inf", "config.toml:2: server.grace: expected a number of at least 0, got Infinity"),
+    ("[server]\nheartbeat = 0", "config.toml:2: server.heartbeat: expected a number above 0, got 0"),
+    ("[server]\nheartbeat = nan", "config.toml:2: server.heartbeat: expected a number above 0, got NaN"),
+    (
+        "[server]\nheader_hold = 1e9",
+        "config.toml:2: server.header_hold: expected a number above 0, at most 300, got 1000000000.0",
+    ),
+    (
+        '[server]\nmax_body = "64 parsecs"',
+        'config.toml:2: server.max_body: expected a number of bytes, or a size like "64MiB", got "64 parsecs"',
+    ),
+    (
+        '[server]\nlog_level = "loud"',
+        'config.toml:2: server.log_level: expected one of "debug", "error", "info", "warning", got "loud"',
+    ),
+    (
+        '[server]\ncors_origins = "http://a"',
+        'config.toml:2: server.cors_origins: expected a list of strings, got "http://a"',
+    ),
+    ("[server]\ncors_origins = [1]", "config.toml:2: server.cors_origins: expected a list of strings, got [1]"),
+    ("[models]\nopenai_names = 1", "config.toml:2: models.openai_names: expected true or false, got 1"),
+    ("[models]\ndefault = 2020-01-01", 'config.toml:2: models.default: expected a string, got "2020-01-01"'),
+    ("[models.aliases]\na = 1", "config.toml:2: models.aliases.a: expected a string, got 1"),
+    (
+        '[models.aliases]\n"a.b" = ""',
+        'config.toml:2: models.aliases."a.b": expected a name and a model, got an empty one',
+    ),
+    ("[models.options]\na = 1", "config.toml:2: models.options.a: expected a table, got 1"),
+    (
+        "[models.options.q]\ntemprature = 1",
+        "config.toml:2: models.options.q.temprature: no such setting; expected models.options.q.temperature",
+    ),
+    (
+        "[models.options.q]\nmirostat = 1",
+        "config.toml:2: models.options.q.mirostat: no such setting; expected one of "
+        + ", ".join(ModelOptions.__struct_fields__),
+    ),
+    (
+        '[models.options.q]\nkeep_alive = "soon"',
+        'config.toml:2: models.options.q.keep_alive: expected a number of seconds, or a time like "30m", got "soon"',
+    ),
+    (
+        "[models.options.q]\nseed = 9223372036854775808",
+        "config.toml:2: models.options.q.seed: expected an integer of 64 bits, got 9223372036854775808",
+    ),
+    (
+        "[models]\nnum_ctx = 99999999999999999999999",
+        "config.toml:2: models.num_ctx: expected an integer of at least 0, got 99999999999999999999999",
+    ),
+    (
+        '[backends.lm]\nurl = "http://x"',
+        'config.toml:1: backends.lm.type: expected one of "embedded", "ollama", "openai", got nothing',
+    ),
+    (
+        '[backends.lm]\ntype = "openai"',
+        "config.toml:1: backends.lm.url: expected the server's base URL, which type openai needs, got nothing",
+    ),
+    (
+        '[backends.ollama]\nurl = "localhost:1"',
+        'config.toml:2: backends.ollama.url: expected a URL that begins with http:// or https://, got "localhost:1"',
+    ),
+    (
+        "[backends.ollama]\ncontext = 4096",
+        (
+            "config.toml:2: backends.ollama.context: no such setting; "
+            'expected it with type embedded only, this is type "ollama"'
+        ),
+    ),
+    ('[backends."a/b"]\ntype = "ollama"', 'config.toml:1: backends."a/b": expected a name of letters, digits, - and _'),
+    (
+        '[backends.ollama]\nheaders = { "x y" = "z" }',
+        'config.toml:2: backends.ollama.headers."x y": expected an HTTP header\'s name and its value on one line',
+    ),
+    (
+        '[backends.ollama]\nheaders = { x = "a\\nb" }',
+        "config.toml:2: backends.ollama.headers.x: expected an HTTP header's name and its value on one line",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])
+def test_a_wrong_value_is_told_with_file_line_key_and_what_was_expected(text: str, message: str) -> None:
+    assert refused(text) == message
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (
+            {"OPROXY_SERVER_PORT": "abc"},
+            'OPROXY_SERVER_PORT: server.port: expected an integer between 1 and 65535, got "abc"',
+        ),
+        ({"OPROXY_SERVER_PROT": "1"}, "OPROXY_SERVER_PROT: no such setting; expected OPROXY_SERVER_PORT"),
+        ({"OPROXY_MODELS_X": "1"}, "OPROXY_MODELS_X: no such setting; expected a setting of `man oproxy.toml`"),
+        (
+            {"OPROXY_MODELS_ALIASES": "a"},
+            "OPROXY_MODELS_ALIASES: models.aliases: expected to be set in the config file",
+        ),
+        (
+            {"OPROXY_BACKENDS_X_URL": "http://y"},
+            'OPROXY_BACKENDS_X_URL: backends.x.type: expected one of "embedded", "ollama", "openai", got nothing',
+        ),
+        (
+            {"OPROXY_MODELS_OPENAI_NAMES": "maybe"},
+            'OPROXY_MODELS_OPENAI_NAMES: models.openai_names: expected true or false, got "maybe"',
+        ),
+    ],
+)
+def test_a_wrong_environment_is_told_by_the_variable(env: dict[str, str], message: str) -> None:
+    assert refused(env=env) == message
+
+
+def test_a_wrong_flag_is_told_by_the_flag() -> None:
+    assert refused(server_port=0) == "--port: server.port: expected an integer between 1 and 65535, got 0"
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert loaded(env={"OPROXY_E2E_OLLAMA": "x", "OPROXY_FOO": "y", "SERVER_PORT": "z"}) == loaded()
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = '[server]\nport = "abc"\nprot = 1\n\n[models]\nnum_ctx = -1\n'
+
+    assert refused(text, env={"OPROXY_SERVER_GRACE": "x"}).split("\n") == [
+        'config.toml:2: server.port: expected an integer between 1 and 65535, got "abc"',
+        "config.toml:3: server.prot: no such setting; expected server.port",
+        'OPROXY_SERVER_GRACE: server.grace: expected a number of at least 0, got "x"',
+        "config.toml:6: models.num_ctx: expected an integer of at least 0, got -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [("[server]\nport 1", "2:6"), ("[server]\nport = ", "2:8"), ("[server\n", "1:8"), ("a = 1\na = 2\n", "2:6")],
+)
+def test_broken_toml_is_told_with_line_and_column(text: str, where: str) -> None:
+    assert re.fullmatch(rf"config\.toml:{where}: expected valid TOML, got the error: [^\n]+", refused(text))
+
+
+@pytest.mark.parametrize("end", ['x = "', "x = '''\n\n", "x = [", "x ="])
+def test_toml_that_ends_too_early_is_told_with_its_last_line(end: str) -> None:
+    assert re.match(r"config\.toml:[2-4]:\d+: expected valid TOML", refused(f"[server]\n{end}"))
+
+
+def test_no_secret_is_ever_told() -> None:
+    texts = [
+        refused("[backends.ollama]\napi_key = 12345\n"),
+        refused('[backends.ollama]\napi_key = ["12345"]\n'),
+        refused("[backends.ollama]\nheaders = { authorization = 12345 }\n"),
+        refused('[backends.ollama]\nheaders = "12345"\n'),
+        refused('[backends.ollama]\nheaders = { a = "12345\\n" }\n'),
+    ]
+    assert all("12345" not in text for text in texts)
+    assert shown(("backends", "x", "api_key"), "12345") == "(hidden)"
+    assert shown(("backends", "x", "headers"), {"a": "12345"}) == "(hidden)"
+    assert shown(("backends", "x", "url"), "http://me:12345@host/v1") == '"http://(hidden)@host/v1"'
+    assert shown(("backends", "x", "api_key"), "") == '""'
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.recursive(
+        st.one_of(st.integers(), st.floats(), st.booleans(), st.text(max_size=8)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.sampled_from([*SECTIONS, "backends", "port", "ollama", "url", "type", "options", "aliases", "x"]),
+                inner,
+                max_size=4,
+            ),
+        ),
+        max_leaves=12,
+    )
+)
+def test_whatever_stands_in_the_file_is_read_or_refused(value: Any) -> None:
+    text = (
+        "\n".join(f"{name} = {toml_value(below)}" for name, below in value.items()) if isinstance(value, dict) else ""
+    )
+    text = re.sub(r"\bNaN\b", "nan", text).replace("Infinity", "inf")
+    try:
+        loaded(text)
+    except ConfigError as exc:
+        told = [problem.where for problem in exc.problems]
+    else:
+        told = ["nothing"]
+    assert told
+    assert all(told)
