@@ -58,6 +58,7 @@ def add_routes(app: web.Application) -> None:
         path = row.route.path
         for name, pattern in PATTERNS.items():
             path = path.replace(name, pattern)
-        app.router.add_route(row.route.method, path, row.handler)
         if path != "/":
+            # First, for a name may hold slashes and would take the last one for its own.
             app.router.add_route(row.route.method, f"{path}/", row.handler)
+        app.router.add_route(row.route.method, path, row.handler)
