@@ -30,6 +30,7 @@ __all__ = [
     "extra",
     "field_of",
     "kind_of",
+    "public",
     "restarts",
     "secret",
     "shown",
@@ -257,15 +258,20 @@ def restarts(key: Key) -> bool:
     return kind is not None and bool(extra(kind, "restart"))
 
 
-def shown(key: Key, value: Any) -> str:
-    """Write a value as TOML for a person; a secret is not told, nor is a password in a URL."""
-    if value is None:
-        return "not set"
+def public(key: Key, value: Any) -> Any:
+    """Return a value without what must not be shown: a secret, or the password in a URL."""
     if value and secret(key):
         return "(hidden)"
     if key[-1] == "url" and isinstance(value, str):
-        value = re.sub(r"(?<=//)[^/@]*@", "(hidden)@", value)
-    return toml_value(value)
+        return re.sub(r"(?<=//)[^/@]*@", "(hidden)@", value)
+    return value
+
+
+def shown(key: Key, value: Any) -> str:
+    """Write a value as TOML for a person, secrets hidden."""
+    if value is None:
+        return "not set"
+    return "(hidden)" if value and secret(key) else toml_value(public(key, value))
 
 
 def toml_value(value: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 AGAIN = 0.7
 # A change is taken once the file has been still for so long (seconds): many editors empty it first and write it then.
 STILL = 0.06
-# … but not later than this, for a file that is written without end.
-PATIENCE = 0.5
+# … but not later than after so many times as long, for a file that is written without end.
+PATIENCE = 8
 # What watchfiles gathers into one piece of news (milliseconds): until nothing has come for STEP, at most TOGETHER.
 STEP = 50
 TOGETHER = 200
@@ -47,11 +48,13 @@ class Reloader:
         load: Callable[[], Loaded],
         apply: Callable[[Settings], None],
         say: Callable[[str], None],
+        still: float = STILL,
     ) -> None:
         self.loaded = loaded
         self._load = load
         self._apply = apply
         self._say = say
+        self._still = still
         # What the file last asked for; a setting that needs a restart is asked for but not in force.
         self._wanted = loaded.settings
         self._missing = not loaded.path.exists()
@@ -114,13 +117,20 @@ class Reloader:
             try:
                 # What changed while nobody watched is seen at once: the first news is made up.
                 seen = await self._look(path, seen)
-                async for _ in watchfiles.awatch(
-                    *folders, recursive=False, watch_filter=None, step=STEP, debounce=TOGETHER,
-                    rust_timeout=int(AGAIN * 1000), yield_on_timeout=True,
-                ):  # fmt: skip
-                    seen = await self._look(path, seen)
-                    if folders_of(path) != folders:
-                        break
+                news = watchfiles.awatch(
+                    *folders,
+                    recursive=False,
+                    watch_filter=None,
+                    step=STEP,
+                    debounce=TOGETHER,
+                    rust_timeout=int(AGAIN * 1000),
+                    yield_on_timeout=True,
+                )
+                async with aclosing(news):
+                    async for _ in news:
+                        seen = await self._look(path, seen)
+                        if folders_of(path) != folders:
+                            break
             except (OSError, RuntimeError) as exc:
                 # No folder yet, or no watches left to be had (inotify's limit): looking goes on without.
                 log.debug("%s cannot be watched: %s", path, exc)
@@ -131,10 +141,8 @@ class Reloader:
         mark = mark_of(path)
         if mark == seen:
             return seen
-        loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE
-        while loop.time() < end:
-            await asyncio.sleep(STILL)
+        for _ in range(PATIENCE):
+            await asyncio.sleep(self._still)
             mark, before = mark_of(path), mark
             if mark == before:
                 break

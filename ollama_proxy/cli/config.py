@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import configfile
-from ..declared import Key, dotted, kind_of, restarts, secret, shown
+from ..declared import Key, dotted, kind_of, public, restarts, shown
 from ..settings import ConfigError, Loaded, changes, default_path, load, parse_text, values_of
 from .failure import Failure
 from .gen_toml import commented_toml
@@ -62,12 +62,7 @@ def show(
         if (origin := loaded.origin[dotted(key)]) != "default" or not changed
     ]
     if as_json:
-        print_json(
-            {
-                dotted(key): {"value": shown(key, value) if hidden(key, value) else value, "origin": origin}
-                for key, value, origin in rows
-            }
-        )
+        print_json({dotted(key): {"value": public(key, value), "origin": origin} for key, value, origin in rows})
         return
     print_table(("SETTING", "VALUE", "FROM"), [(dotted(key), shown(key, value), origin) for key, value, origin in rows])
 
@@ -104,7 +99,7 @@ def get(key: Name, as_json: Json = False, config: Config = None) -> None:
     values = values_of(loaded.settings)
     if wanted in values:
         value = values[wanted]
-        if hidden(wanted, value):
+        if public(wanted, value) != value:
             raise Failure(f"{dotted(wanted)} is secret and not printed; it comes from {loaded.origin[dotted(wanted)]}.")
         if as_json:
             print_json(value)
@@ -115,7 +110,7 @@ def get(key: Name, as_json: Json = False, config: Config = None) -> None:
     if not below and kind_of(wanted) is None:
         raise Failure(unknown(wanted, [dotted(each) for each in values]))
     if as_json:
-        print_json({dotted(each): shown(each, v) if hidden(each, v) else v for each, v in below.items()})
+        print_json({dotted(each): public(each, value) for each, value in below.items()})
         return
     for each, value in below.items():
         echo(f"{dotted(each)} = {shown(each, value)}")
@@ -191,10 +186,6 @@ def from_file(path: Path, text: str | None = None) -> Loaded:
     if text is None and not path.exists():
         text = ""
     return load(path=path, env={}, flags={}, text=text)
-
-
-def hidden(key: Key, value: Any) -> bool:
-    return bool(value) and secret(key)
 
 
 def parsed(key: Key, text: str) -> Any:
