@@ -23,9 +23,9 @@ _oproxy() {
             'oproxy serve --config') skip=1 ;;
             'oproxy serve --backend') skip=1 ;;
             'oproxy serve --log-level') skip=1 ;;
-            'oproxy chat --model'|'oproxy chat -m') skip=1 ;;
-            'oproxy chat --system'|'oproxy chat -s') skip=1 ;;
-            'oproxy chat --image'|'oproxy chat -i') skip=1 ;;
+            'oproxy chat -m'|'oproxy chat --model') skip=1 ;;
+            'oproxy chat -s'|'oproxy chat --system') skip=1 ;;
+            'oproxy chat -i'|'oproxy chat --image') skip=1 ;;
             'oproxy chat --schema') skip=1 ;;
             'oproxy chat --temperature') skip=1 ;;
             'oproxy chat --max-tokens') skip=1 ;;
@@ -79,9 +79,9 @@ _oproxy() {
         'oproxy serve --config') return ;;
         'oproxy serve --backend') return ;;
         'oproxy serve --log-level') _oproxy_offer 'debug info warning error' "$cur"; return ;;
-        'oproxy chat --model'|'oproxy chat -m') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
-        'oproxy chat --system'|'oproxy chat -s') return ;;
-        'oproxy chat --image'|'oproxy chat -i') return ;;
+        'oproxy chat -m'|'oproxy chat --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy chat -s'|'oproxy chat --system') return ;;
+        'oproxy chat -i'|'oproxy chat --image') return ;;
         'oproxy chat --schema') return ;;
         'oproxy chat --temperature') return ;;
         'oproxy chat --max-tokens') return ;;
@@ -110,16 +110,16 @@ _oproxy() {
         -*)
             case $at in
                 'oproxy') _oproxy_offer '--config --version -h --help' "$cur" ;;
-                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch --detach -d -h --help' "$cur" ;;
+                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --fetch -d --detach -h --help' "$cur" ;;
                 'oproxy stop') _oproxy_offer '--force -h --help' "$cur" ;;
                 'oproxy status') _oproxy_offer '--json -h --help' "$cur" ;;
-                'oproxy chat') _oproxy_offer '--model -m --system -s --image -i --schema --temperature --max-tokens --no-stream --stats --json --config -h --help' "$cur" ;;
+                'oproxy chat') _oproxy_offer '-m --model -s --system -i --image --schema --temperature --max-tokens --no-stream --stats --json --config -h --help' "$cur" ;;
                 'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
                 'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
                 'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
                 'oproxy models ps') _oproxy_offer '--json --config -h --help' "$cur" ;;
                 'oproxy models pull') _oproxy_offer '--backend --config -h --help' "$cur" ;;
-                'oproxy models rm') _oproxy_offer '--yes -y --config -h --help' "$cur" ;;
+                'oproxy models rm') _oproxy_offer '-y --yes --config -h --help' "$cur" ;;
                 'oproxy models load') _oproxy_offer '--keep-alive --config -h --help' "$cur" ;;
                 'oproxy models unload') _oproxy_offer '--config -h --help' "$cur" ;;
                 'oproxy models alias') _oproxy_offer '-h --help' "$cur" ;;

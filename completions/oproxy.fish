@@ -33,11 +33,11 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set skip 1
             case 'oproxy serve --log-level'
                 set skip 1
-            case 'oproxy chat --model' 'oproxy chat -m'
+            case 'oproxy chat -m' 'oproxy chat --model'
                 set skip 1
-            case 'oproxy chat --system' 'oproxy chat -s'
+            case 'oproxy chat -s' 'oproxy chat --system'
                 set skip 1
-            case 'oproxy chat --image' 'oproxy chat -i'
+            case 'oproxy chat -i' 'oproxy chat --image'
                 set skip 1
             case 'oproxy chat --schema'
                 set skip 1
@@ -146,15 +146,15 @@ complete -c oproxy -n '__oproxy_at oproxy serve' -l config -r -F -d 'Use this co
 complete -c oproxy -n '__oproxy_at oproxy serve' -l backend -x -d 'Use only these backends; with a URL, one at that address.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -l log-level -x -a 'debug info warning error' -d 'How much to tell beside the requests.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -l fetch -d 'Fetch the built-in model (98 MB) if no other backend answers.'
-complete -c oproxy -n '__oproxy_at oproxy serve' -l detach -s d -d 'Start it in the background and return.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -s d -l detach -d 'Start it in the background and return.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy stop' -l force -d 'Kill it at once; running answers break off.'
 complete -c oproxy -n '__oproxy_at oproxy stop' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy status' -l json -d 'Print JSON for programs.'
 complete -c oproxy -n '__oproxy_at oproxy status' -s h -l help -d 'Show this message and exit.'
-complete -c oproxy -n '__oproxy_at oproxy chat' -l model -s m -x -a '(__oproxy_models)' -d 'The model to ask.'
-complete -c oproxy -n '__oproxy_at oproxy chat' -l system -s s -x -d 'How the model should behave.'
-complete -c oproxy -n '__oproxy_at oproxy chat' -l image -s i -r -F -d 'An image (file or URL); may be repeated.'
+complete -c oproxy -n '__oproxy_at oproxy chat' -s m -l model -x -a '(__oproxy_models)' -d 'The model to ask.'
+complete -c oproxy -n '__oproxy_at oproxy chat' -s s -l system -x -d 'How the model should behave.'
+complete -c oproxy -n '__oproxy_at oproxy chat' -s i -l image -r -F -d 'An image (file or URL); may be repeated.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l schema -r -F -d 'JSON schema (file or text) the answer must follow.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l temperature -x -d 'Higher is more random.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l max-tokens -x -d 'The longest answer, in tokens.'
@@ -187,7 +187,7 @@ complete -c oproxy -n '__oproxy_at oproxy models pull' -l backend -x -d 'Fetch i
 complete -c oproxy -n '__oproxy_at oproxy models pull' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy models pull' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy models pull' -a '(__oproxy_models)'
-complete -c oproxy -n '__oproxy_at oproxy models rm' -l yes -s y -d 'Do not ask.'
+complete -c oproxy -n '__oproxy_at oproxy models rm' -s y -l yes -d 'Do not ask.'
 complete -c oproxy -n '__oproxy_at oproxy models rm' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy models rm' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy models rm' -a '(__oproxy_models)'

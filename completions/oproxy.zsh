@@ -52,8 +52,8 @@ _oproxy_serve() {
         '*--backend[Use only these backends; with a URL, one at that address.]:NAME\[=URL\]: ' \
         '(--log-level)--log-level[How much to tell beside the requests.]:debug|info|warning|error:(debug info warning error)' \
         '(--fetch)--fetch[Fetch the built-in model (98 MB) if no other backend answers.]' \
-        '(--detach -d)--detach[Start it in the background and return.]' \
-        '(--detach -d)-d[Start it in the background and return.]' \
+        '(-d --detach)-d[Start it in the background and return.]' \
+        '(-d --detach)--detach[Start it in the background and return.]' \
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]'
 }
@@ -74,12 +74,12 @@ _oproxy_status() {
 
 _oproxy_chat() {
     _arguments \
-        '(--model -m)--model[The model to ask.]:MODEL:_oproxy_model_names' \
-        '(--model -m)-m[The model to ask.]:MODEL:_oproxy_model_names' \
-        '(--system -s)--system[How the model should behave.]:TEXT: ' \
-        '(--system -s)-s[How the model should behave.]:TEXT: ' \
-        '*--image[An image (file or URL); may be repeated.]:FILE:_files' \
+        '(-m --model)-m[The model to ask.]:MODEL:_oproxy_model_names' \
+        '(-m --model)--model[The model to ask.]:MODEL:_oproxy_model_names' \
+        '(-s --system)-s[How the model should behave.]:TEXT: ' \
+        '(-s --system)--system[How the model should behave.]:TEXT: ' \
         '*-i[An image (file or URL); may be repeated.]:FILE:_files' \
+        '*--image[An image (file or URL); may be repeated.]:FILE:_files' \
         '(--schema)--schema[JSON schema (file or text) the answer must follow.]:FILE:_files' \
         '(--temperature)--temperature[Higher is more random.]:TEMPERATURE: ' \
         '(--max-tokens)--max-tokens[The longest answer, in tokens.]:MAX_TOKENS: ' \
@@ -167,8 +167,8 @@ _oproxy_models_pull() {
 
 _oproxy_models_rm() {
     _arguments \
-        '(--yes -y)--yes[Do not ask.]' \
-        '(--yes -y)-y[Do not ask.]' \
+        '(-y --yes)-y[Do not ask.]' \
+        '(-y --yes)--yes[Do not ask.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]' \

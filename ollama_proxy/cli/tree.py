@@ -97,7 +97,8 @@ def param_of(param: Any, context: Any) -> Param:
     metavar = None if flag else (param.metavar or "|".join(choices) or param.name.upper())
     return Param(
         name=param.name,
-        flags=(*param.opts, *param.secondary_opts) if option else (),
+        # The short one first; typer keeps the help option's names in a set, whose order changes from run to run.
+        flags=(*sorted(param.opts, key=len), *param.secondary_opts) if option else (),
         metavar=metavar,
         help=" ".join((param.help or "").split()),
         choices=choices,
