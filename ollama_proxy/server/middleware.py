@@ -175,8 +175,10 @@ def head(request: web.Request) -> dict[str, str]:
 
 
 def header_text(text: str) -> str:
-    """Make text fit for a header: one line of ASCII, not too long."""
-    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")[:500]
+    """Make text fit for a header: printable ASCII, not too long. What a client named may hold anything."""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+    return text[:500]
 
 
 def error_response(error: OproxyError) -> web.Response:
