@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from ollama_proxy.translate.ollama import WIRE
 
 from ollama_proxy.errors import OproxyError
 from ollama_proxy.events import Event, Fail, Finish, Note, ToolStart
@@ -24,6 +23,7 @@ from ollama_proxy.framing import DONE, sse
 from ollama_proxy.model import Ask, Call, ModelInfo
 from ollama_proxy.policy.plan import Plan, plan
 from ollama_proxy.translate import chat
+from ollama_proxy.translate.ollama import WIRE
 
 CASES = Path(__file__).parent / "cases"
 CHAT = sorted(folder for folder in (CASES / "chat").glob("*") if folder.is_dir())
