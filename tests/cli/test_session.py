@@ -1,0 +1,159 @@
+"""A conversation as arithmetic: the requests it makes, and the files it is kept in."""
+
+from __future__ import annotations
+
+import base64
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_proxy.cli.failure import Failure
+from ollama_proxy.cli.repl import goes_on, joined, parse_line
+from ollama_proxy.cli.session import Session, image_part, printable, read_schema
+from ollama_proxy.cli.stream import Answer, Stats, finished_blocks, take
+
+
+def test_a_question_becomes_a_request_with_only_what_was_set() -> None:
+    session = Session(model="m")
+    session.ask("Hi")
+    assert session.body(stream=False) == {
+        "model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": False,
+    }  # fmt: skip
+
+
+def test_settings_images_and_schema_are_in_the_request() -> None:
+    image = {"type": "image_url", "image_url": {"url": "http://x/y.png"}}
+    session = Session(model="m", system="Be short.", images=[image], temperature=0.0, max_tokens=5, schema={"a": 1})
+    session.ask("What is it?")
+    body = session.body(stream=True)
+    assert body["messages"] == [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]},
+    ]
+    assert (body["temperature"], body["max_completion_tokens"]) == (0.0, 5)
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["response_format"]["json_schema"]["schema"] == {"a": 1}
+    assert session.images == []
+
+
+def test_retry_forgets_the_answer_and_keeps_the_question() -> None:
+    session = Session()
+    assert session.retry() is False
+    session.ask("Hi")
+    session.answer("Hello")
+    assert session.retry() is True
+    assert [turn["role"] for turn in session.turns] == ["user"]
+    session.forget_question()
+    assert session.turns == []
+
+
+def test_a_saved_conversation_comes_back_whole_and_is_nobody_elses(tmp_path: Path) -> None:
+    session = Session(model="m", system="s")
+    session.ask("Hi")
+    session.answer("Hello")
+    session.count({"prompt_tokens": 3, "completion_tokens": 2})
+    path = tmp_path / "talk.json"
+    session.save(str(path))
+    assert Session.load(str(path)) == session
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"turns": 5}'])
+def test_a_file_that_is_no_conversation_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(Failure, match="no saved conversation"):
+        Session.load(str(path))
+    with pytest.raises(Failure, match="No such file"):
+        Session.load(str(tmp_path / "none"))
+
+
+def test_an_image_file_becomes_a_data_uri_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"GIF89a")
+    part = image_part(str(path))
+    assert part["image_url"]["url"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
+    assert image_part("https://x/y.png")["image_url"]["url"] == "https://x/y.png"
+    with pytest.raises(Failure, match="No such file"):
+        image_part(str(tmp_path / "none.png"))
+
+
+def test_a_schema_is_read_from_a_file_or_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text('{"type": "object"}')
+    assert read_schema(str(path)) == read_schema('{"type": "object"}') == {"type": "object"}
+    for wrong in ("{", str(tmp_path / "none")):
+        with pytest.raises(Failure):
+            read_schema(wrong)
+    path.write_text("[1]")
+    with pytest.raises(Failure, match="object"):
+        read_schema(str(path))
+
+
+def test_what_would_command_the_terminal_is_taken_out() -> None:
+    assert printable("a\x1b[31mb\x07\r\n\tc\x9b1m\x7f") == "a[31mb\n\tc1m"
+    assert printable("žluťoučký 🎉") == "žluťoučký 🎉"
+
+
+@pytest.mark.parametrize(
+    ("line", "want"),
+    [
+        ("/model x", ("/model", "x")), ("/HELP", ("/help", "")), ("hello /model", ("", "hello /model")),
+        ("/usr/bin is a path", ("", "/usr/bin is a path")), ("/", ("", "/")), ("  /save  a b ", ("/save", "a b")),
+    ],
+)  # fmt: skip
+def test_commands_are_told_from_questions(line: str, want: tuple[str, str]) -> None:
+    assert parse_line(line) == want
+
+
+def test_several_lines_are_one_question() -> None:
+    assert goes_on("a\\")
+    assert goes_on('"""a')
+    assert not goes_on('"""a"""')
+    assert joined("a\\\nb") == "a\nb"
+    assert joined('"""a\nb"""') == "a\nb"
+
+
+@given(st.text(alphabet="a-#`~\n 1*", max_size=80))
+def test_blocks_lose_nothing_and_fences_stay_whole(text: str) -> None:
+    done, rest = finished_blocks(text)
+    assert done + rest == text
+    assert done == "" or done.endswith("\n")
+
+
+def test_a_block_is_done_at_the_empty_line_but_not_inside_a_fence() -> None:
+    assert finished_blocks("One.\n\nTwo") == ("One.\n\n", "Two")
+    assert finished_blocks("```\na\n\nb") == ("", "```\na\n\nb")
+    assert finished_blocks("- a\n\n- b") == ("", "- a\n\n- b")
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.thoughts: list[str] = []
+
+    def text(self, piece: str) -> None:
+        self.texts.append(piece)
+
+    def thought(self, piece: str) -> None:
+        self.thoughts.append(piece)
+
+    def close(self) -> None:
+        return None
+
+
+def test_chunks_are_gathered_and_shown() -> None:
+    into, show = Answer(), Shown()
+    take({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, into, show)
+    take({"choices": [{"delta": {"reasoning_content": "hm"}}]}, into, show)
+    take({"choices": [{"delta": {"content": "a\x1b"}, "finish_reason": "stop"}]}, into, show)
+    take({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, into, show)
+    assert (into.text, into.reason, show.texts, show.thoughts) == ("a\x1b", "stop", ["a"], ["hm"])
+    stats = Stats()
+    stats.first, stats.total = 0.5, 1.5
+    assert stats.line({"prompt_tokens": 3, "completion_tokens": 5}, "m") == (
+        "[3 + 5 tokens, 4.0 tokens/s, first after 0.50 s, 1.50 s in all; m]"
+    )
