@@ -18,7 +18,7 @@ from msgspec import Struct
 from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
 from ..framing import LineDecoder
 from ..model import Call, ModelInfo
-from ..translate.ollama import WIRE
+from ..translate.ollama import WHOLE, WIRE
 from ..translate.wire import Wire
 from .base import Health, Progress, Reply, Running
 from .http import Client
@@ -352,7 +352,8 @@ class OllamaBackend:
         info = await self.show(model)
         embeds = info.capabilities is not None and "completion" not in info.capabilities
         path = "/api/embed" if embeds else "/api/generate"
-        body = {"model": info.id, "stream": False, **({"input": []} if embeds else {"prompt": ""}), **body}
+        empty: dict[str, Any] = {"input": []} if embeds else {"prompt": "", **WHOLE}
+        body = {"model": info.id, "stream": False, **empty, **body}
         await self._send("POST", path, body, model)
 
     # --- asking -----------------------------------------------------------------------------------------------

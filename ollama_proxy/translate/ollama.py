@@ -37,9 +37,13 @@ from ..model import (
 from . import ollama_errors, ollama_read
 from .wire import Reader, Vectors
 
-__all__ = ["WIRE", "OllamaWire"]
+__all__ = ["WHOLE", "WIRE", "OllamaWire"]
 
 Json = dict[str, Any]
+
+# Nothing of a prompt is cut before the answer (`truncate`), and nothing is pushed out of the window while the answer
+# grows (`shift`): it ends with "length" there, as OpenAI's do. Always both, for another `shift` loads the model anew.
+WHOLE: Json = {"truncate": False, "shift": False}
 
 ABILITIES = Abilities(
     tools=True,
@@ -86,7 +90,7 @@ class OllamaWire:
             "model": ask.model,
             "messages": messages(ask.messages),
             "stream": ask.stream,
-            "truncate": False,
+            **WHOLE,
         }
         if ask.tools:
             body["tools"] = [tool(each) for each in ask.tools]
@@ -105,7 +109,7 @@ class OllamaWire:
         return ollama_read.ChatReader(backend=backend, model=ask.model, logprobs=ask.top_logprobs is not None)
 
     def complete(self, ask: Completion, info: ModelInfo) -> Call:
-        body: Json = {"model": ask.model, "prompt": ask.prompt, "stream": ask.stream, "truncate": False}
+        body: Json = {"model": ask.model, "prompt": ask.prompt, "stream": ask.stream, **WHOLE}
         if ask.suffix:
             if not info.can("insert"):
                 raise Unsupported(

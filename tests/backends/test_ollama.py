@@ -209,7 +209,15 @@ async def test_models_are_loaded_with_the_window_of_later_requests(fake: FakeOll
     await backend.load("smollm2", keep_alive="2m", options={"num_ctx": 2048})
     await backend.load("all-minilm", options={"num_ctx": 512})
     assert fake.asked("/api/generate") == [
-        {"model": "smollm2:latest", "stream": False, "prompt": "", "options": {"num_ctx": 2048}, "keep_alive": "2m"}
+        {
+            "model": "smollm2:latest",
+            "stream": False,
+            "prompt": "",
+            "truncate": False,
+            "shift": False,
+            "options": {"num_ctx": 2048},
+            "keep_alive": "2m",
+        }
     ]
     assert fake.asked("/api/embed") == [
         {"model": "all-minilm:latest", "stream": False, "input": [], "options": {"num_ctx": 512}}

@@ -133,3 +133,13 @@ def test_a_runner_that_dies_in_mid_stream_is_an_error_and_the_next_request_works
         list(stream)
     answer = client.chat.completions.create(model="smollm2", messages=QUESTION, max_tokens=2)
     assert answer.choices[0].finish_reason == "length"
+
+
+def test_an_answer_ends_where_the_window_does_and_pushes_nothing_out_of_it(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "Write a long story about a fox."}]
+    answer = client.chat.completions.create(
+        model="smollm2-jinja", messages=messages, max_tokens=600, temperature=0, extra_body={"num_ctx": 256}
+    )
+    assert answer.usage is not None
+    assert answer.usage.total_tokens <= 258
+    assert answer.choices[0].finish_reason in ("length", "stop")

@@ -69,6 +69,7 @@ def test_only_what_is_needed_is_sent_and_nothing_may_be_cut() -> None:
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": False,
         "truncate": False,
+        "shift": False,
     }
 
 
@@ -278,6 +279,7 @@ def test_a_completion_is_raw() -> None:
         "prompt": "Once",
         "stream": True,
         "truncate": False,
+        "shift": False,
         "raw": True,
         "logprobs": True,
         "top_logprobs": 2,
