@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from .declared import DEFAULT_BACKENDS, Key, Settings, bare, dotted, expected, extra, kind_of, secret
+from .declared import DEFAULT_BACKENDS, Key, bare, dotted, expected, extra, kind_of, secret
+from .sections import Settings
 
 __all__ = ["Mistake", "check", "foreign"]
 

@@ -7,6 +7,7 @@ libraries; `server/` turns these into responses, `translate/` into events of a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,12 +22,17 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "OproxyError",
+    "Overloaded",
+    "QuotaExceeded",
+    "RateLimited",
     "TooLarge",
+    "Unauthorized",
     "Unsupported",
     "UpstreamBusy",
     "UpstreamDown",
     "UpstreamFailed",
     "UpstreamSlow",
+    "retry_headers",
 ]
 
 CONTACT = (
@@ -132,6 +138,67 @@ class MethodNotAllowed(OproxyError):
 
     status = 405
     type = "invalid_request_error"
+
+
+class Unauthorized(OproxyError):
+    """No key, or none that opens: 401. The message never holds a key that works."""
+
+    status = 401
+    type = "invalid_request_error"
+
+
+class RateLimited(OproxyError):
+    """Too much asked in too short a time: 429. `type` is what there was too much of, "requests" or "tokens"; `wait` is
+    the time in seconds until the same request would be let in (None: never, it is larger than the whole limit)."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, type: str = "requests", wait: float | None) -> None:
+        # What is larger than its limit is refused again however often it is tried.
+        headers = {"x-should-retry": "false"} if wait is None else retry_headers(wait)
+        super().__init__(message, headers=headers)
+        self.type = type
+        self.wait = wait
+
+
+class QuotaExceeded(OproxyError):
+    """A budget is spent: 429, and trying again does not help."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "You exceeded your current quota, please check your plan and billing details. For more information on "
+            "this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+            headers={"x-should-retry": "false"},
+        )
+
+
+class Overloaded(OproxyError):
+    """We ourselves have too much to do (a full queue) or cannot keep our promises (no database): 503. `wait` is the
+    time in seconds after which to try again."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "server_is_overloaded"
+
+    def __init__(self, message: str, *, wait: float, code: str | None = None) -> None:
+        super().__init__(message, code=code, headers=retry_headers(wait))
+        self.wait = wait
+
+
+def retry_headers(wait: float) -> dict[str, str]:
+    """Return the headers by which clients know when to try again: whole seconds for everybody, milliseconds and the
+    plain word for OpenAI's own SDKs. Both are rounded up: a moment too early would be refused again."""
+    return {
+        "retry-after": str(max(1, math.ceil(wait))),
+        "retry-after-ms": str(max(1, math.ceil(wait * 1000))),
+        "x-should-retry": "true",
+    }
 
 
 class TooLarge(OproxyError):

@@ -23,18 +23,14 @@ from .declared import (
     DEFAULT_BACKENDS,
     FLAGS,
     SECTIONS,
-    BackendSettings,
     Key,
-    ModelOptions,
-    Models,
-    Server,
     Setting,
-    Settings,
     bare,
     describe,
     dotted,
     kind_of,
 )
+from .sections import BackendSettings, ModelOptions, Models, Server, Settings
 
 __all__ = [
     "BackendSettings",
@@ -54,6 +50,8 @@ __all__ = [
     "values_of",
 ]
 
+# What looks like a setting; OPROXY_CONFIG and OPROXY_API_KEYS are none.
+VARIABLE = re.compile(f"OPROXY_({'|'.join((*SECTIONS, 'backends')).upper()})_")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -225,7 +223,7 @@ def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]
     }
     for variable in sorted(env):
         text = env[variable]
-        if not text or not re.match("OPROXY_(SERVER|MODELS|BACKENDS)_", variable):
+        if not text or not VARIABLE.match(variable):
             continue
         key = fixed.get(variable) or backend_key(variable, raw)
         if key is None:

@@ -17,6 +17,11 @@ __all__ = ["commented_toml"]
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "models.aliases": ("[models.aliases]", 'fast = "smollm2"', '"gpt-4*" = "ollama/qwen3:4b"'),
     "models.options": ('[models.options."qwen3*"]', "num_ctx = 16384", "temperature = 0.6"),
+    "limits.models": ('[limits.models."qwen3*"]', "concurrent = 2"),
+    "limits.key_models": ('[limits.key_models."*"]', "requests_per_minute = 60"),
+    "limits.tiers": ("[limits.tiers.guest]", "requests_per_day = 100"),
+    "queue.models": ('[queue.models."qwen3*"]', "max_concurrent = 1"),
+    "prices.models": ('[prices.models."qwen3*"]', "input = 0.05", "output = 0.2"),
 }
 HEAD = """\
 # The settings of oproxy. A running daemon reads them again whenever this file changes.
@@ -35,22 +40,19 @@ def commented_toml() -> str:
 
 def lines() -> Iterator[str]:
     yield HEAD
-    yield "[server]"
-    yield from table("server")
-    yield from ["", BACKENDS.rstrip()]
-    for name, given in DEFAULT_BACKENDS.items():
-        yield from ["", f"#[backends.{name}]"]
-        yield from table("backends.NAME", given)
-    yield from ["", "[models]"]
-    yield from table("models")
-    for setting in describe():
-        if setting.key in EXAMPLES:
-            yield from ["", f"# {setting.help}"]
-            yield from (f"#   {line}" for line in EXAMPLES[setting.key])
-    yield "# All options:"
-    for setting in describe():
-        if setting.key.startswith('models.options."'):
-            yield f"#   {setting.key.rpartition('.')[2]}: {setting.help}"
+    sections = list(dict.fromkeys(setting.key.partition(".")[0] for setting in describe()))
+    for place, section in enumerate(sections):
+        if place:
+            yield ""
+        if section == "backends":
+            yield BACKENDS.rstrip()
+            for name, given in DEFAULT_BACKENDS.items():
+                yield from ["", f"#[backends.{name}]"]
+                yield from table("backends.NAME", given)
+        else:
+            yield f"[{section}]"
+            yield from table(section)
+            yield from tables_of_names(section)
 
 
 def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
@@ -61,4 +63,21 @@ def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
         if above != prefix or setting.key in EXAMPLES or foreign:
             continue
         restart = " Takes effect after a restart." if setting.restart else ""
-        yield from ["", f"# {setting.help}{restart}", f"#{name} = {toml_value(given.get(name, setting.default))}"]
+        value = given.get(name, setting.default)
+        yield from ["", f"# {setting.help}{restart}"]
+        yield f"#   {name} is not set." if value is None else f"#{name} = {toml_value(value)}"
+
+
+def tables_of_names(section: str) -> Iterator[str]:
+    """Yield what stands in the tables below a section, as prose: there is no default to show."""
+    for setting in describe():
+        if setting.key in EXAMPLES and setting.key.startswith(f"{section}."):
+            yield from ["", f"# {setting.help}"]
+            yield from (f"#   {line}" for line in EXAMPLES[setting.key])
+    below: dict[str, list[str]] = {}
+    for setting in describe():
+        above, _, name = setting.key.rpartition(".")
+        if above.startswith(f"{section}.") and above != section and setting.key not in EXAMPLES:
+            below.setdefault(above, []).append(f"#   {name}: {setting.help}")
+    for above, told in below.items():
+        yield from [f"# All of [{above}]:", *told]

@@ -1,0 +1,335 @@
+"""What there is to set, section by section: each setting with its type, default, limits and help. Only the declaration;
+`declared` tells what can be read from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "Auth",
+    "BackendSettings",
+    "Limits",
+    "Logs",
+    "ModelOptions",
+    "Models",
+    "PriceSettings",
+    "Prices",
+    "Queue",
+    "RateSettings",
+    "Server",
+    "Settings",
+    "Spend",
+    "Store",
+    "TierSettings",
+    "Tls",
+    "Turns",
+]
+
+
+def help(text: str, *, restart: bool = False, secret: bool = False, size: bool = False, **limits: Any) -> Meta:
+    """Declare a setting. `restart`: takes effect after a restart; `secret`: never shown; `secret_part`: a URL whose
+    password is not shown; `size`: "64MiB" is a number too; `expect`: what is expected, for a limit that cannot be
+    read from the type; `only`: the types of backend that know it (all)."""
+    said: dict[str, Any] = {"restart": restart, "secret": secret, "size": size}
+    said |= {name: limits.pop(name) for name in ("expect", "only", "secret_part") if name in limits}
+    return Meta(description=text, extra=said, **limits)
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """Where we listen, and what we let in."""
+
+    host: Annotated[
+        str,
+        # An empty host would listen on every address of the machine.
+        help(
+            "Address to listen on. Loopback unless you know what you do.",
+            restart=True,
+            min_length=1,
+            expect="an address or a host name",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, help("Port to listen on.", restart=True, ge=1, le=65535)] = 11435
+    cors_origins: Annotated[
+        tuple[str, ...], help("Browser origins that may call us, e.g. http://localhost:3000; * for all.")
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...], help("Host names we may be called by, beside loopback and this machine's own name.")
+    ] = ()
+    max_body: Annotated[int, help("Largest request body.", restart=True, size=True, ge=1024)] = 64 * 1024 * 1024
+    header_hold: Annotated[
+        float, help("Seconds a stream's head waits for the first event before heartbeats begin.", gt=0, le=300)
+    ] = 5.0
+    heartbeat: Annotated[float, help("Seconds of silence after which a comment keeps a stream alive.", gt=0)] = 15.0
+    grace: Annotated[float, help("Seconds that running answers may take to finish when the daemon ends.", ge=0)] = 30.0
+    keepalive: Annotated[float, help("Seconds an idle client connection is kept.", restart=True, gt=0)] = 75.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], help("How much the daemon's log tells.", restart=True)
+    ] = "info"
+    image_max_bytes: Annotated[int, help("Largest image fetched by URL.", size=True, ge=1)] = 20 * 1024 * 1024
+    image_timeout: Annotated[float, help("Seconds an image may take to be fetched.", gt=0)] = 10.0
+    image_redirects: Annotated[int, help("Redirects followed for an image.", ge=0, le=20)] = 3
+    image_allow_private: Annotated[
+        bool, help("Whether images may be fetched from loopback, link-local and private addresses.")
+    ] = False
+
+
+EMBEDDED = ("embedded",)
+REMOTE = ("ollama", "openai")
+
+
+class BackendSettings(Struct, frozen=True, kw_only=True):
+    """One backend."""
+
+    type: Annotated[Literal["ollama", "openai", "embedded"], help("What it speaks.")]
+    url: Annotated[
+        str,
+        help(
+            "Its base URL; for type openai with /v1. Empty for Ollama: OLLAMA_HOST, or its usual port.",
+            pattern=r"^$|^https?://[^\s/?#]+[^\s?#]*$",
+            expect="a URL that begins with http:// or https://",
+            only=REMOTE,
+        ),
+    ] = ""
+    api_key: Annotated[str, help("Key sent to it.", secret=True, only=REMOTE)] = ""
+    api_key_env: Annotated[str, help("Environment variable that holds the key.", only=REMOTE)] = ""
+    connect_timeout: Annotated[float, help("Seconds to wait for a connection.", gt=0)] = 5.0
+    read_timeout: Annotated[float, help("Seconds of silence to bear; loading a model may take minutes.", gt=0)] = 600.0
+    pool: Annotated[int, help("Connections kept at most.", ge=1, le=10_000)] = 100
+    max_concurrent: (
+        Annotated[int, help("Requests it answers at once; 0: any number. Not set: as [queue] says.", ge=0)] | None
+    ) = None
+    headers: Annotated[dict[str, str], help("Headers added to every request to it.", secret=True, only=REMOTE)] = {}
+    model_path: Annotated[str, help("A GGUF file to use instead of the built-in chat model.", only=EMBEDDED)] = ""
+    embedding_path: Annotated[
+        str, help("A GGUF file to use instead of the built-in embedding model.", only=EMBEDDED)
+    ] = ""
+    context: Annotated[int, help("Context window in tokens.", ge=256, only=EMBEDDED)] = 4096
+    threads: Annotated[int, help("Processor threads; 0 leaves it to llama.cpp.", ge=0, le=1024, only=EMBEDDED)] = 0
+
+
+class ModelOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Options and sampling defaults of a model; only what is written is sent."""
+
+    num_ctx: Annotated[int, help("Context window in tokens.", ge=4)] | None = None
+    keep_alive: (
+        Annotated[
+            str,
+            # The form of Go's time.ParseDuration, which is what Ollama reads it with.
+            help(
+                'How long it stays in memory: seconds, a time like "30m", or -1 for ever.',
+                pattern=r"^[-+]?(0|(\d+(\.\d*)?(ns|us|µs|ms|s|m|h))+)$",
+                expect='a number of seconds, or a time like "30m"',
+            ),
+        ]
+        | int
+        | float
+        | None
+    ) = None
+    num_predict: Annotated[int, help("Tokens generated at most when the client does not say.", ge=1)] | None = None
+    temperature: Annotated[float, help("Default temperature.", ge=0, le=2)] | None = None
+    top_p: Annotated[float, help("Default top_p.", ge=0, le=1)] | None = None
+    top_k: Annotated[int, help("Default top_k.", ge=0)] | None = None
+    min_p: Annotated[float, help("Default min_p.", ge=0, le=1)] | None = None
+    seed: Annotated[int, help("Default seed.", ge=-(2**63), le=2**63 - 1, expect="an integer of 64 bits")] | None = None
+    stop: Annotated[tuple[str, ...], help("Default stop sequences.")] | None = None
+    frequency_penalty: Annotated[float, help("Default frequency penalty.", ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, help("Default presence penalty.", ge=-2, le=2)] | None = None
+    repeat_penalty: Annotated[float, help("Ollama's repeat penalty.", ge=0)] | None = None
+    repeat_last_n: Annotated[int, help("Tokens the repeat penalty looks back.", ge=-1)] | None = None
+    num_keep: (
+        Annotated[int, help("Tokens of the prompt kept when the context is shifted.", ge=-1, le=2**31 - 1)] | None
+    ) = None
+    num_batch: Annotated[int, help("Tokens of the prompt read at once.", ge=1)] | None = None
+    num_gpu: Annotated[int, help("Layers on the GPU.", ge=-1, le=2**31 - 1)] | None = None
+    num_thread: Annotated[int, help("Processor threads.", ge=0)] | None = None
+
+
+class Models(Struct, frozen=True, kw_only=True):
+    """Names of models, and what they are given."""
+
+    default: Annotated[str, help("Model that answers OpenAI's usual names. Empty: one that fits.")] = ""
+    openai_names: Annotated[bool, help("Whether OpenAI's usual names (gpt-*, o1*) are answered at all.")] = True
+    num_ctx: Annotated[
+        int,
+        help("Context window of every model, in tokens; 0: the backend's own.", ge=0),
+    ] = 8192
+    aliases: Annotated[dict[str, str], help('Other names: name or glob = "model" or "backend/model".')] = {}
+    options: Annotated[dict[str, ModelOptions], help('Options by model: [models.options."NAME"].')] = {}
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """Where keys and the ledger are kept."""
+
+    url: Annotated[
+        str,
+        help("Database: empty for SQLite in the data folder, else postgresql://…", restart=True, secret_part=True),
+    ] = ""
+    durability: Annotated[
+        Literal["strict", "relaxed"],
+        help("strict: a request is in the ledger before its answer ends; relaxed: moments later."),
+    ] = "strict"
+    on_error: Annotated[
+        Literal["serve", "refuse"], help("When the database fails: answer all the same and write later, or refuse.")
+    ] = "serve"
+    buffer: Annotated[int, help("Ledger rows that wait in memory at most when the database fails.", ge=1)] = 10_000
+    keep: Annotated[int, help("Days the ledger's rows are kept; sums stay for ever. 0: for ever.", ge=0)] = 400
+
+
+class Auth(Struct, frozen=True, kw_only=True):
+    """Who may ask."""
+
+    mode: Annotated[
+        Literal["off", "on"], help("off: any key or none is accepted; on: a valid key is needed (oproxy keys create).")
+    ] = "off"
+    allow_anonymous: Annotated[
+        bool, help("Whether others may be let in without a key when listening on a non-loopback address.", restart=True)
+    ] = False
+    env_file: Annotated[str, help("A .env file that OPROXY_API_KEYS is read from too.")] = ""
+    failures: Annotated[
+        int, help("Wrong keys an address may try in a minute before it has to wait; 0: any number.", ge=0)
+    ] = 10
+
+
+class RateSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of one kind; what is not written is not limited."""
+
+    requests_per_minute: Annotated[int, help("Requests in a minute.", ge=1)] | None = None
+    requests_per_day: Annotated[int, help("Requests in a day.", ge=1)] | None = None
+    tokens_per_minute: Annotated[int, help("Tokens in a minute, prompts and answers.", ge=1)] | None = None
+    tokens_per_day: Annotated[int, help("Tokens in a day.", ge=1)] | None = None
+    concurrent: Annotated[int, help("Requests at the same time.", ge=1)] | None = None
+
+
+class TierSettings(RateSettings, frozen=True, kw_only=True, omit_defaults=True):
+    """A preset of limits."""
+
+    models: Annotated[dict[str, RateSettings], help("Limits by model name or glob.")] = {}
+
+
+class Limits(RateSettings, frozen=True, kw_only=True):
+    """How much one key may ask for, where the key itself does not say. Refilled continuously."""
+
+    tier: Annotated[
+        str, help("Preset for keys without one: free, tier1 … tier5 (OpenAI's), or one of [limits.tiers].")
+    ] = ""
+    accounting: Annotated[
+        Literal["settled", "openai"],
+        help("settled: what was reserved and not used is given back; openai: it is not."),
+    ] = "settled"
+    url: Annotated[
+        str,
+        help(
+            "Redis or Valkey that several daemons share limits by, e.g. redis://localhost; empty: memory.",
+            restart=True,
+            pattern=r"^$|^(rediss?|valkeys?|unix)://.+$",
+            expect="a URL that begins with redis://, rediss:// or unix://",
+        ),
+    ] = ""
+    on_error: Annotated[
+        Literal["allow", "refuse"], help("When that server cannot be reached: count in memory, or refuse.")
+    ] = "allow"
+    address: Annotated[RateSettings, help("Limits of each address.")] = RateSettings()
+    models: Annotated[dict[str, RateSettings], help("Limits of a model for all together, by name or glob.")] = {}
+    key_models: Annotated[dict[str, RateSettings], help("Limits of each key on a model, by name or glob.")] = {}
+    tiers: Annotated[dict[str, TierSettings], help("Presets of one's own.")] = {}
+
+
+class Spend(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all together may spend."""
+
+    money_per_day: Annotated[float, help("Dollars a day.", ge=0)] | None = None
+    money_per_month: Annotated[float, help("Dollars a month.", ge=0)] | None = None
+    tokens_per_day: Annotated[int, help("Tokens a day.", ge=0)] | None = None
+    tokens_per_month: Annotated[int, help("Tokens a month.", ge=0)] | None = None
+    count: Annotated[
+        Literal["cost", "list"], help("Money by what it cost, or by the list price of the model asked for.")
+    ] = "cost"
+    alerts: Annotated[tuple[float, ...], help("Shares of a budget at which to say so.")] = (0.5, 0.8, 1.0)
+    webhook: Annotated[
+        str,
+        help(
+            "URL that gets a POST at each alert.",
+            secret=True,
+            pattern=r"^$|^https?://[^\s/?#]+[^\s#]*$",
+            expect="a URL that begins with http:// or https://",
+        ),
+    ] = ""
+
+
+class Turns(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The turns of one model."""
+
+    max_concurrent: Annotated[int, help("Requests that run at once; 0: any number.", ge=0)] = 0
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """The queue in front of each backend, fair between keys."""
+
+    max_concurrent: Annotated[
+        int, help("Requests that a backend answers at once; 0: any number. A backend may say its own.", ge=0)
+    ] = 0
+    max_waiting: Annotated[int, help("Requests that wait for a backend at most.", ge=0)] = 200
+    max_wait: Annotated[float, help("Seconds a request waits for its turn at most.", gt=0)] = 120.0
+    models: Annotated[dict[str, Turns], help("The same by served model, name or glob.")] = {}
+
+
+class PriceSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A price of one's own, in dollars per million tokens."""
+
+    input: Annotated[float, help("Prompt tokens.", ge=0)] = 0.0
+    cached: Annotated[float, help("Prompt tokens that were in the cache; as input if not set.", ge=0)] | None = None
+    output: Annotated[float, help("Answer tokens.", ge=0)] = 0.0
+
+
+class Prices(Struct, frozen=True, kw_only=True):
+    """What an answer costs. Local models cost nothing unless it is said here."""
+
+    kwh: Annotated[float, help("Dollars for a kWh, for local backends.", ge=0)] = 0.0
+    watts: Annotated[float, help("Watts this machine draws while it answers.", ge=0)] = 0.0
+    models: Annotated[dict[str, PriceSettings], help("Prices of served models, by name or glob.")] = {}
+
+
+class Logs(Struct, frozen=True, kw_only=True):
+    """The daemon's log and the requests' log."""
+
+    folder: Annotated[str, help("Where they are; empty: the user's log folder.", restart=True)] = ""
+    requests: Annotated[bool, help("Whether requests are recorded.")] = True
+    bodies: Annotated[Literal["all", "none"], help("Whether prompts and answers are recorded.")] = "all"
+    redact: Annotated[tuple[str, ...], help("Regular expressions whose matches are blanked in bodies.")] = ()
+    max_size: Annotated[int, help("Size at which a log is rotated.", size=True, ge=1024)] = 20 * 1024 * 1024
+    max_age: Annotated[float, help("Days after which a log is rotated.", gt=0)] = 7.0
+    max_files: Annotated[int, help("Rotated files kept of each log.", ge=1, le=10_000)] = 50
+    max_total: Annotated[int, help("Size of all files of both logs together.", size=True, ge=1024)] = 400 * 1024 * 1024
+    buffer: Annotated[int, help("Entries that wait to be written; more are dropped and counted.", ge=1)] = 1000
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """HTTPS."""
+
+    mode: Annotated[
+        Literal["off", "mkcert", "files"], help("mkcert: certificates of oproxy cert; files: your own.", restart=True)
+    ] = "off"
+    port: Annotated[int, help("Port of HTTPS.", restart=True, ge=1, le=65535)] = 11436
+    only: Annotated[bool, help("Whether HTTPS alone is served, without HTTP beside it.", restart=True)] = False
+    cert: Annotated[str, help("Certificate with its chain (PEM), for mode files.")] = ""
+    key: Annotated[str, help("Its private key (PEM), for mode files.")] = ""
+    names: Annotated[tuple[str, ...], help("More names and addresses that mkcert's certificate is for.")] = ()
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings of one moment."""
+
+    server: Server = Server()
+    backends: dict[str, BackendSettings] = {}
+    models: Models = Models()
+    store: Store = Store()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    budget: Spend = Spend()
+    queue: Queue = Queue()
+    prices: Prices = Prices()
+    logs: Logs = Logs()
+    tls: Tls = Tls()
