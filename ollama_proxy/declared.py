@@ -31,6 +31,7 @@ __all__ = [
     "expected",
     "extra",
     "field_of",
+    "groups",
     "kind_of",
     "public",
     "restarts",

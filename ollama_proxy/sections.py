@@ -182,7 +182,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     """Who may ask."""
 
     mode: Annotated[
-        Literal["off", "on"], help("off: any key or none is accepted; on: a valid key is needed (oproxy keys create).")
+        Literal["off", "on"], help("off: any key or none is accepted; on: a key of oproxy keys is needed.")
     ] = "off"
     allow_anonymous: Annotated[
         bool, help("Whether others may be let in without a key when listening on a non-loopback address.", restart=True)
@@ -209,7 +209,7 @@ class TierSettings(RateSettings, frozen=True, kw_only=True, omit_defaults=True):
     models: Annotated[dict[str, RateSettings], help("Limits by model name or glob.")] = {}
 
 
-class Limits(RateSettings, frozen=True, kw_only=True):
+class Limits(RateSettings, frozen=True, kw_only=True, omit_defaults=False):
     """How much one key may ask for, where the key itself does not say. Refilled continuously."""
 
     tier: Annotated[
@@ -222,7 +222,7 @@ class Limits(RateSettings, frozen=True, kw_only=True):
     url: Annotated[
         str,
         help(
-            "Redis or Valkey that several daemons share limits by, e.g. redis://localhost; empty: memory.",
+            "Redis or Valkey by which daemons share limits (redis://localhost); empty: memory.",
             restart=True,
             pattern=r"^$|^(rediss?|valkeys?|unix)://.+$",
             expect="a URL that begins with redis://, rediss:// or unix://",
@@ -237,7 +237,7 @@ class Limits(RateSettings, frozen=True, kw_only=True):
     tiers: Annotated[dict[str, TierSettings], help("Presets of one's own.")] = {}
 
 
-class Spend(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Spend(Struct, frozen=True, kw_only=True):
     """What all together may spend."""
 
     money_per_day: Annotated[float, help("Dollars a day.", ge=0)] | None = None

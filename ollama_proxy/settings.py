@@ -28,6 +28,7 @@ from .declared import (
     bare,
     describe,
     dotted,
+    groups,
     kind_of,
 )
 from .sections import BackendSettings, ModelOptions, Models, Server, Settings
@@ -177,15 +178,15 @@ def put(raw: dict[str, Any], key: Key, value: Any) -> None:
 
 
 def values_of(settings: Settings) -> dict[Key, Any]:
-    """Return every single setting there is, by its key: tables of names are taken apart, a backend's headers are one
-    value, and of a backend only what its type knows."""
+    """Return every single setting that has a value, by its key: tables of names are taken apart, a backend's headers
+    are one value, and of a backend only what its type knows."""
     out: dict[Key, Any] = {}
 
     def walk(key: Key, value: Any) -> None:
         if isinstance(value, dict) and key[-1:] != ("headers",):
             for name, below in value.items():
                 walk((*key, name), below)
-        elif key[0] != "backends" or not foreign(key, settings.backends[key[1]].type):
+        elif value is not None and (key[0] != "backends" or not foreign(key, settings.backends[key[1]].type)):
             out[key] = value
 
     walk((), msgspec.to_builtins(settings))
@@ -217,8 +218,9 @@ def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]
     """Put what the environment sets into `raw`; a variable that looks like a setting and is none is a mistake."""
     problems: list[Problem] = []
     fixed = {
-        variable_of(section, field.name): (section, field.name)
-        for section, struct in SECTIONS.items()
+        variable_of(prefix, field.name): (*prefix.split("."), field.name)
+        for prefix, struct in groups()
+        if "NAME" not in prefix
         for field in msgspec.structs.fields(struct)
     }
     for variable in sorted(env):

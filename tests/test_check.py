@@ -44,7 +44,10 @@ WRONG: list[tuple[str, str]] = [
     ("server.prot = 1", "config.toml:1: server.prot: no such setting; expected server.port"),
     ("[server]\nmax-body = 1", "config.toml:2: server.max-body: no such setting; expected server.max_body"),
     ("[sever]\nport = 1", "config.toml:1: sever: no such setting; expected server"),
-    ("port = 1", "config.toml:1: port: no such setting; expected one of server, backends, models"),
+    (
+        "port = 1",
+        "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, budget, queue, prices, logs, tls",
+    ),
     ("server = 1", "config.toml:1: server: expected a table, got 1"),
     ("[[server]]\nport = 1", 'config.toml:1: server: expected a table, got [{"port": 1}]'),
     ('[server]\nhost = ""', 'config.toml:2: server.host: expected an address or a host name, got ""'),
