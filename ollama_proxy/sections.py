@@ -165,7 +165,7 @@ class Store(Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        help("Database: empty for SQLite in the data folder, else postgresql://…", restart=True, secret_part=True),
+        help("Database: empty for SQLite in the data folder, else postgresql://HOST/NAME", restart=True, secret_part=True),
     ] = ""
     durability: Annotated[
         Literal["strict", "relaxed"],
@@ -213,7 +213,7 @@ class Limits(RateSettings, frozen=True, kw_only=True, omit_defaults=False):
     """How much one key may ask for, where the key itself does not say. Refilled continuously."""
 
     tier: Annotated[
-        str, help("Preset for keys without one: free, tier1 … tier5 (OpenAI's), or one of [limits.tiers].")
+        str, help("Preset for keys without one: free, tier1 to tier5 (OpenAI's), or one of limits.tiers.")
     ] = ""
     accounting: Annotated[
         Literal["settled", "openai"],

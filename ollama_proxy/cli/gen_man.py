@@ -5,13 +5,14 @@ Only macros that groff, mandoc and Heirloom all know are used: https://man.openb
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from .. import __version__
-from ..settings import Setting, describe
+from ..declared import Setting, describe, groups
 from .tree import Command, Param
 
 __all__ = ["command_page", "escape", "root_page", "settings_page"]
@@ -188,23 +189,16 @@ default. The running daemon reads the file again whenever it changes, and on SIG
 next request, what is not is refused with its line, and the settings in force stay.\
 """
 
-SECTIONS = (
-    ("server", "[server]", "Where the daemon listens, and what it lets in."),
-    (
-        "backends.NAME",
-        "[backends.NAME]",
-        (
-            "One table for each backend; NAME is yours to choose, and the order decides between two that have the same "
-            "model. With no such table there are two: `ollama` at its usual address and the built-in `embedded`."
-        ),
+# Tables of which more is to be said than their declaration does.
+TABLES = {
+    "backends.NAME": (
+        "One table for each backend; NAME is yours to choose, and the order decides between two that have the same "
+        "model. With no such table there are two: `ollama` at its usual address and the built-in `embedded`."
     ),
-    ("models", "[models]", "Names of models, and what they are given."),
-    (
-        'models.options."NAME"',
-        '[models.options."NAME"]',
-        "Options for the models of this name, which may have the wildcards * and ?. What the client sends wins.",
+    'models.options."NAME"': (
+        "Options for the models of this name, which may have the wildcards * and ?. What the client sends wins."
     ),
-)
+}
 
 EXAMPLE = """\
 [server]
@@ -238,9 +232,9 @@ def settings_page() -> str:
         yield from head("oproxy.toml", 5, "oproxy.toml", "the settings of oproxy")
         yield ".SH DESCRIPTION"
         yield from paragraphs(SETTINGS_INTRO)
-        for key, heading, text in SECTIONS:
-            yield f'.SH "{escape(heading)}"'
-            yield prose(text)
+        for key, struct in groups():
+            yield f'.SH "{escape(f"[{key}]")}"'
+            yield prose(TABLES.get(key) or inspect.getdoc(struct) or "")
             for setting in settings:
                 above, _, name = setting.key.rpartition(".")
                 if above == key:

@@ -126,6 +126,8 @@ class Builder:
 
     def _one(self, name: str, wanted: BackendSettings) -> Backend:
         fields = msgspec.structs.asdict(wanted)
+        # The queue in front of it is ours, not the backend's.
+        del fields["max_concurrent"]
         data_dir = Path(platformdirs.user_data_path("oproxy"))
         return table.build(name, env=self._env, clock=self._clock, data_dir=data_dir, **fields)
 
