@@ -1,0 +1,290 @@
+"""`oproxy run`: a command with an account of its own, which ends with it.
+
+The command stays in our process group and has our terminal, so that Ctrl-C, Ctrl-Z and reading from the keyboard work
+as if we were not there. Between making the key and removing it no signal ends us; what a terminal does not tell the
+command itself is passed on to it. Never reads or changes what the command says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NamedTuple, Self
+
+import typer
+
+from .. import daemon
+from ..account import NANO
+from .client import ApiError, connect, load_settings
+from .failure import Failure
+from .plain import tell
+from .trust import ca_variables
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+# The key of a run whose end we did not live to see (kill -9, power cut) expires by itself after so many seconds; long
+# enough for any command that is left running over a week-end.
+LIFE = 7 * 86400
+# How long the daemon may take to say what a run used, and to forget its key (seconds).
+PATIENCE = 10.0
+# Exit statuses as shells and `env`, `timeout` … have them: our own failure, cannot be executed, not found.
+OURS, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+# What would end us and is meant for the command. SIGINT and SIGQUIT come from the keyboard, mostly.
+NAMES = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+PASSED = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+KEYBOARD = ("SIGINT", "SIGQUIT", "SIGBREAK")
+
+
+class Account(NamedTuple):
+    """The key of this run."""
+
+    id: str
+    key: str
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="CMD", help="The command and its arguments.")],
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", min=0, help="Dollars the command may spend; then requests fail.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Tokens the command may use; then requests fail.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Let this model answer, whatever name is asked for.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TEXT", help="Mark the requests with this in the books.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell at the end what was used.")] = False,
+) -> None:
+    """Run a command that talks to us: `oproxy run -- python app.py`.
+
+    Starts the daemon if none runs, makes a key for this run alone, sets OPENAI_BASE_URL, OPENAI_API_BASE and
+    OPENAI_API_KEY (and, where only HTTPS is served, what makes programs trust it), and tells at the end what was used.
+    The key ends with the command.
+
+    The exit status is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot
+    be executed, and 125 if the run could not be prepared.
+    """
+    findable(command[0])
+    state = started(quiet)
+    signals = Signals()
+    with signals:
+        account = opened(wanted(command, budget=budget, tokens=tokens, model=model, tag=tag))
+        status = OURS
+        try:
+            status = signals.status if signals.early else execute(command, environment(state, account), signals)
+        finally:
+            closed(account, quiet=quiet)
+    raise typer.Exit(status)
+
+
+def findable(name: str) -> None:
+    """Refuse at once what no shell could run either, before anything is started for it."""
+    if shutil.which(name) is not None:
+        return
+    # With a slash the file is meant that is there; without, only PATH counts.
+    if os.path.dirname(name) and Path(name).exists():
+        raise Failure(f"{name} cannot be executed.", code=NOT_EXECUTABLE)
+    raise Failure(f"There is no command {name}.", code=NOT_FOUND)
+
+
+def started(quiet: bool) -> daemon.State:
+    """Return the running daemon, started now if there was none."""
+    if (state := daemon.running()) is not None:
+        return state
+    try:
+        state = daemon.launch(["serve"])
+    except daemon.DaemonError as exc:
+        # Another run may have been faster by a moment.
+        deadline = time.monotonic() + PATIENCE
+        while daemon.held() and time.monotonic() < deadline:
+            if (state := daemon.running()) is not None:
+                return state
+            time.sleep(0.05)
+        raise Failure(exc.message, code=OURS) from exc
+    if not quiet:
+        tell(f"oproxy: started the daemon (process {state.pid}, {state.url}/v1); `oproxy stop` ends it.")
+    return state
+
+
+# --- the key ------------------------------------------------------------------------------------------------------
+
+
+def wanted(
+    command: Sequence[str], *, budget: float | None, tokens: int | None, model: str | None, tag: str | None
+) -> dict[str, Any]:
+    """Return the body that asks for the key."""
+    limits = {"money_per_month": budget, "tokens_per_month": tokens}
+    return {
+        "name": f"run {os.path.basename(command[0])}",
+        "tags": [tag] if tag else [],
+        "expires": int(time.time()) + LIFE,
+        "budget": {name: value for name, value in limits.items() if value is not None},
+        "model": model,
+        "ephemeral": True,
+    }
+
+
+def opened(body: Mapping[str, Any]) -> Account:
+    """Have the daemon make the key. Raises Failure."""
+
+    async def ask() -> Account:
+        async with connect(None) as api:
+            if api.inside:
+                raise ApiError("The daemon has just ended.")
+            made, _ = await api.post("/oproxy/keys", body)
+            return Account(made["id"], made["key"])
+
+    try:
+        return asyncio.run(ask())
+    except ApiError as exc:
+        raise Failure(f"No key could be made for this run: {exc.message}", code=OURS) from exc
+
+
+def closed(account: Account, *, quiet: bool) -> None:
+    """Tell what was used and remove the key. Whatever goes wrong is told and changes nothing of the exit status."""
+
+    async def ask() -> None:
+        async with asyncio.timeout(PATIENCE), connect(None) as api:
+            if api.inside:
+                raise ApiError("The daemon has ended in the meantime.")
+            try:
+                if not quiet:
+                    tell(f"oproxy: {told(await api.get(f'/oproxy/keys/{account.id}/usage'))}")
+            finally:
+                await api.delete(f"/oproxy/keys/{account.id}")
+
+    try:
+        asyncio.run(ask())
+    except ApiError as exc:
+        tell(f"oproxy: {exc.message} The key of this run expires by itself.")
+    except TimeoutError:
+        tell("oproxy: The daemon did not answer in time. The key of this run expires by itself.")
+
+
+def told(usage: Mapping[str, Any]) -> str:
+    """Say what a run used, in one line."""
+    requests, errors = usage.get("requests") or 0, usage.get("errors") or 0
+    if not requests:
+        return "no requests"
+    prompt, completion, cached = (usage.get(name) or 0 for name in ("prompt", "completion", "cached"))
+    parts = [f"{requests:,} {'request' if requests == 1 else 'requests'}"]
+    parts.append(f"{prompt:,} + {completion:,} tokens" + (f" ({cached:,} cached)" if cached else ""))
+    if usage.get("cost"):
+        parts.append(f"cost {money(usage['cost'])}")
+    parts.append("no list price" if usage.get("listed") is None else f"list price {money(usage['listed'])}")
+    parts.append(f"{errors:,} {'error' if errors == 1 else 'errors'}" if errors else "no errors")
+    if usage.get("slowest") is not None:
+        parts.append(f"slowest {usage['slowest']:.1f} s")
+    return ", ".join(parts)
+
+
+def money(nano: int) -> str:
+    """Write nano-dollars: cents where there are dollars, else as many digits as say something."""
+    dollars = nano / NANO
+    return f"${dollars:,.2f}" if dollars >= 1 or not nano else f"${dollars:.6f}".rstrip("0").ljust(5, "0")
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+class Signals:
+    """As long as the context lasts, signals do not end us but reach the command.
+
+    What a signal does to the command is not inherited: handlers end with `exec`, and what was ignored when we were
+    started (nohup) stays ignored for both.
+    """
+
+    def __init__(self) -> None:
+        self.early = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def status(self) -> int:
+        """The exit status where a signal came before the command was there."""
+        return 128 + self.early
+
+    def __enter__(self) -> Self:
+        for number in PASSED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._came)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def follow(self, child: subprocess.Popen[bytes]) -> None:
+        """From now on signals are for this child; one that came while it was being started is passed on at once."""
+        self._child = child
+        if self.early:
+            child.send_signal(self.early)
+
+    def _came(self, number: int, _: FrameType | None) -> None:
+        if self._child is None:
+            self.early = number
+        elif not (signal.Signals(number).name in KEYBOARD and in_front()):
+            # Windows knows no signal for another process but the one that ends it, which is what is left to pass on.
+            self._child.send_signal(number)
+
+
+def in_front() -> bool:
+    """Return whether the terminal sends its Ctrl-C to our process group, so that the command gets it by itself."""
+    if sys.platform == "win32":
+        return True
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def execute(command: Sequence[str], env: Mapping[str, str], signals: Signals) -> int:
+    """Run the command to its end and return its exit status as a shell tells it."""
+    try:
+        child = subprocess.Popen(command, env=env)
+    except FileNotFoundError:
+        tell(f"oproxy: There is no command {command[0]}, or not what it is to be read by.")
+        return NOT_FOUND
+    except OSError as exc:
+        tell(f"oproxy: {command[0]} cannot be executed: {exc.strerror}.")
+        return NOT_EXECUTABLE
+    signals.follow(child)
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+def environment(state: daemon.State, account: Account) -> dict[str, str]:
+    """Return the command's environment: ours, and how to reach us."""
+    url = f"{state.url}/v1"
+    env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": account.key}
+    if state.url.startswith("https:"):
+        env |= ca_variables(load_settings(None).settings.tls)
+    return env | unproxied(env, state.url)
+
+
+def unproxied(env: Mapping[str, str], url: str) -> dict[str, str]:
+    """Where a proxy is set, return what keeps requests to us from going there; else nothing."""
+    if not any(env.get(name) for each in ("http_proxy", "https_proxy", "all_proxy") for name in (each, each.upper())):
+        return {}
+    host = url.partition("://")[2].rpartition(":")[0].strip("[]")
+    names = [name.strip() for name in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if name.strip()]
+    value = ",".join([*names, *(name for name in dict.fromkeys((host, "localhost", "127.0.0.1")) if name not in names)])
+    return {"no_proxy": value, "NO_PROXY": value}
