@@ -36,7 +36,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A key as we keep it: never the key itself, only its digest (SHA-256, hex) and what is shown of it.
 
-    Empty tuples allow everything: `models` are globs over the model asked for, `endpoints` globs over the path.
+    Empty tuples allow everything: `models` are globs over the model asked for, `endpoints` globs over the path. `model`
+    answers whatever name is asked for ("": the name decides).
     """
 
     id: str
@@ -52,6 +53,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates = Rates()
     budget: Budget = Budget()
     tags: tuple[str, ...] = ()
+    model: str = ""
     admin: bool = False
 
 
