@@ -11,6 +11,7 @@ import gc
 import logging
 import logging.handlers
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +22,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from .. import __version__, daemon
+from .. import __version__, certs, daemon
 from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..server.app import build_app
 from ..server.health import survey
-from ..server.keys import ENGINE, RELOADER, STARTED
+from ..server.keys import ENGINE, RELOADER, STARTED, TASKS
 from ..server.run import Ending, is_loopback, run, serve_app
+from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, load
 from .plain import echo, interactive, paint, size
 
@@ -53,6 +55,9 @@ def serve(
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None, typer.Option(help="How much to tell beside the requests.")
     ] = None,
+    https: Annotated[
+        bool, typer.Option("--https", help="Serve HTTPS too, with the certificate of `oproxy cert`.")
+    ] = False,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Fetch the built-in model (98 MB) if no other backend answers.")
     ] = False,
@@ -67,13 +72,13 @@ def serve(
     """
     if config is not None:
         os.environ["OPROXY_CONFIG"] = str(config.absolute())
-    read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [])
+    read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [], https=https)
     loaded = read()
     if detach:
         flags = {"--host": host, "--port": port, "--log-level": log_level}
         args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
         args += [word for each in backend or [] for word in ("--backend", each)]
-        detached(["serve", *args, *["--fetch"] * fetch])
+        detached(["serve", *args, *["--https"] * https, *["--fetch"] * fetch])
         return
     say = speaker(log_file, loaded.settings.server.log_level)
     with daemon.claim() as claim:
@@ -86,10 +91,13 @@ def settings_of(
     port: int | None,
     log_level: str | None,
     backends: Sequence[str],
+    https: bool = False,
     env: Mapping[str, str] = os.environ,
 ) -> Loaded:
     """Read the settings with the flags in force; raises ConfigError, also when the file is read again later."""
     flags: dict[str, Any] = {"server.host": host, "server.port": port, "server.log_level": log_level}
+    if https and load(env=env, flags=flags).settings.tls.mode == "off":
+        flags["tls.mode"] = "mkcert"
     if not backends:
         return load(env=env, flags=flags)
     known = load(env=env, flags=flags).settings.backends
@@ -213,19 +221,21 @@ class Foreground:
     ) -> None:
         self._loaded, self._say, self._claim, self._log_file, self._fetch = loaded, say, claim, log_file, fetch
         self._app = build_app(loaded, say=say, reload=read)
+        self._https = open_https(loaded.settings, say=say, tls=lambda: self._app[ENGINE].snapshot.settings.tls)
         self._ending = Ending()
         self._terminal = interactive()
 
     def run(self) -> None:
-        """Serve until told to end. Raises DaemonError when the address cannot be had."""
+        """Serve until told to end. Raises DaemonError when an address cannot be had."""
         run(self._serve)
 
     async def _serve(self) -> None:
         server = self._loaded.settings.server
+        if self._https is not None:
+            self._app[TASKS].start(keep_fresh(self._https), name="https")
         await serve_app(
             self._app,
-            host=server.host,
-            port=server.port,
+            sites=sites_of(self._loaded.settings, self._https),
             keepalive=server.keepalive,
             grace=lambda: self._app[ENGINE].snapshot.settings.server.grace,
             ready=self._ready,
@@ -246,17 +256,17 @@ class Foreground:
         answers = "answer is" if busy == 1 else "answers are"
         self._say(f"Ending: {busy} {answers} still running and may take {grace:g} s. Once more ends at once.")
 
-    async def _ready(self, url: str) -> None:
+    async def _ready(self, urls: Sequence[str]) -> None:
         """Tell the other commands, and the person, that we listen; then how the backends are, as soon as they say."""
         # What was imported never dies, so the collector need not look at it again; and the values of requests die by
         # themselves, so it may come more seldom. Together 7 % of the time of a request at 64 connections.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000, 20, 20)
+        gc.set_threshold(50_000, 20, 20)
         self._claim.publish(
             daemon.State(
                 pid=os.getpid(),
-                url=url,
+                url=urls[0],
                 started=self._app[STARTED]["at"],
                 version=__version__,
                 grace=self._loaded.settings.server.grace,
@@ -264,10 +274,12 @@ class Foreground:
                 log=str(self._log_file) if self._log_file else None,
             )
         )
-        self._say(f"oproxy {__version__} listens on {self._paint(f'{url}/v1', bold=True)}")
+        places = " and ".join(self._paint(f"{url}/v1", bold=True) for url in urls)
+        self._say(f"oproxy {__version__} listens on {places}")
         if not is_loopback(self._loaded.settings.server.host):
             self._say(self._paint("Other machines can reach this address, and no key is asked of them.", fg="yellow"))
-        for line in ("", *export_lines(url), ""):
+        ca = certs.ca_file() if self._https is not None and self._https.mode == "mkcert" else None
+        for line in ("", *export_lines(urls[0]), *(ca_lines(ca) if ca else ()), ""):
             self._say(line)
         health = await survey(self._app)
         if self._fetch and not any(b["state"] == "up" and b["type"] != "embedded" for b in health["backends"]):
@@ -323,3 +335,12 @@ def export_lines(url: str) -> tuple[str, str]:
     if os.name == "nt":
         return f'    $env:OPENAI_BASE_URL = "{url}/v1"', '    $env:OPENAI_API_KEY = "any"'
     return f"    export OPENAI_BASE_URL={url}/v1", "    export OPENAI_API_KEY=any"
+
+
+def ca_lines(ca: Path) -> tuple[str, str]:
+    """Return what a shell must be told for clients that do not ask the system whom to trust."""
+    node, python = "Node, over HTTPS", "Python, over HTTPS; it then trusts no other"
+    if os.name == "nt":
+        return f'    $env:NODE_EXTRA_CA_CERTS = "{ca}"  # {node}', f'    $env:SSL_CERT_FILE = "{ca}"  # {python}'
+    path = shlex.quote(str(ca))
+    return f"    export NODE_EXTRA_CA_CERTS={path}  # {node}", f"    export SSL_CERT_FILE={path}  # {python}"
