@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from .. import daemon, framing
+from .. import certs, daemon, framing
 from ..server.app import build_app
 from ..settings import Loaded, load
 
@@ -38,6 +38,7 @@ class Api:
 
     def __init__(self, session: aiohttp.ClientSession, base: str, *, inside: bool) -> None:
         self._session = session
+        self._trust = certs.client_context(base) or True
         self.base = base
         self.inside = inside
 
@@ -48,7 +49,9 @@ class Api:
         if data is not None:
             headers["content-type"] = "application/json"
         try:
-            async with self._session.request(method, self.base + path, data=data, headers=headers) as response:
+            async with self._session.request(
+                method, self.base + path, data=data, headers=headers, ssl=self._trust
+            ) as response:
                 if response.status >= 400:
                     raise error_of(response.status, await response.read())
                 yield response

@@ -1,4 +1,4 @@
-"""The application on a port, from the first connection to the last: listen, obey signals, end with grace.
+"""The application on its ports, from the first connection to the last: listen, obey signals, end with grace.
 
 Never decides what is served (`app.py` does) and never prints; what is told to a person goes through the callbacks.
 """
@@ -9,8 +9,10 @@ import asyncio
 import errno
 import ipaddress
 import signal
+import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -23,12 +25,22 @@ try:
 except ImportError:
     uvloop = None  # type: ignore[assignment]
 
-__all__ = ["Ending", "base_url", "is_loopback", "run", "serve_app"]
+__all__ = ["Ending", "Site", "base_url", "is_loopback", "run", "serve_app"]
 
 # After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
 CUT = 0.1
 # Within this time idle connections are closed; what is still open then is a running answer (seconds).
 SETTLE = 0.05
+# The port of HTTPS has no flag of its own.
+WAY_OUT = "`port` under [tls] in the config, or OPROXY_TLS_PORT in the environment"
+
+
+class Site(NamedTuple):
+    """One address to listen on; with a context, it speaks HTTPS there."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None = None
 
 
 class Ending:
@@ -57,19 +69,18 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 async def serve_app(
     app: web.Application,
     *,
-    host: str,
-    port: int,
+    sites: Sequence[Site],
     grace: Callable[[], float],
     keepalive: float,
-    ready: Callable[[str], Awaitable[None]],
+    ready: Callable[[Sequence[str]], Awaitable[None]],
     leaving: Callable[[int], None],
     reload: Callable[[], None],
     ending: Ending | None = None,
 ) -> None:
     """Serve until a signal (or `ending`) says to end; running answers get `grace()` seconds to finish.
 
-    `ready` is run with the base URL once connections are accepted, `leaving` is told how many are still busy when the
-    end begins, `reload` is called on SIGHUP. Raises DaemonError when the address cannot be listened on.
+    `ready` is run with the base URLs of the sites once all accept connections, `leaving` is told how many are still
+    busy when the end begins, `reload` is called on SIGHUP. Raises DaemonError when an address cannot be listened on.
     """
     ending = ending or Ending()
     runner = web.AppRunner(
@@ -77,39 +88,49 @@ async def serve_app(
     )
     await runner.setup()
     try:
-        await listen(runner, host, port)
+        urls = [await listen(runner, site) for site in sites]
         obey(ending, reload)
-        app[TASKS].start(announce(ready, base_url(host, runner.addresses[0][1])), name="ready")
+        app[TASKS].start(announce(ready, urls), name="ready")
         await ending.wanted.wait()
         await drain(runner, grace(), ending, leaving)
     finally:
         await runner.cleanup()
 
 
-async def announce(ready: Callable[[str], Awaitable[None]], url: str) -> None:
-    await ready(url)
+async def announce(ready: Callable[[Sequence[str]], Awaitable[None]], urls: Sequence[str]) -> None:
+    await ready(urls)
 
 
-async def listen(runner: web.AppRunner, host: str, port: int) -> None:
+async def listen(runner: web.AppRunner, site: Site) -> str:
+    """Listen on one address; return its base URL."""
+    before = runner.addresses
+    for address in before:
+        if address[1] == site.port:
+            raise DaemonError(f"HTTP and HTTPS cannot share port {site.port}. Give one of them another; {WAY_OUT}.")
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, site.host, site.port, ssl_context=site.context).start()
     except OSError as exc:
-        raise DaemonError(why_not(exc, host, port)) from exc
+        raise DaemonError(why_not(exc, site)) from exc
+    # A name may stand for several addresses; port 0 has become a real one.
+    return base_url(site.host, runner.addresses[len(before)][1], secure=site.context is not None)
 
 
-def why_not(exc: OSError, host: str, port: int) -> str:
+def why_not(exc: OSError, site: Site) -> str:
     """Say why the address cannot be had, and what to do."""
+    host, port = site.host, site.port
     match exc.errno:
         case errno.EADDRINUSE:
             who = (
                 f"netstat -ano | findstr :{port}" if sys.platform == "win32" else f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
             )
+            way_out = f"`oproxy serve --port {port + 1 if port < 65535 else 11435}`" if not site.context else WAY_OUT
             return (
                 f"Port {port} on {host} is in use by another program. See which with `{who}`, "
-                f"or take another port: `oproxy serve --port {port + 1 if port < 65535 else 11435}`."
+                f"or take another port: {way_out}."
             )
         case errno.EACCES:
-            return f"Port {port} needs special rights. Take one above 1023: `oproxy serve --port 11435`."
+            way_out = "`oproxy serve --port 11435`" if not site.context else WAY_OUT
+            return f"Port {port} needs special rights. Take one above 1023: {way_out}."
         case errno.EADDRNOTAVAIL:
             return f"{host} is no address of this machine. `--host 127.0.0.1` is the usual one."
         case _:
@@ -151,11 +172,12 @@ async def drain(runner: web.AppRunner, grace: float, ending: Ending, leaving: Ca
         await tasks.aclose()
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, *, secure: bool = False) -> str:
     """Return the URL under which this machine itself reaches the address."""
     if host in ("", "0.0.0.0", "::"):
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from ollama_proxy.daemon import DaemonError
 from ollama_proxy.server.keys import TASKS
-from ollama_proxy.server.run import Ending, base_url, is_loopback, serve_app
+from ollama_proxy.server.run import Ending, Site, base_url, is_loopback, serve_app
 from ollama_proxy.tasks import Tasks
 
 
@@ -29,6 +29,7 @@ class Stage:
         self.leaving = asyncio.Event()
         self.reloads = 0
         self.ending = Ending()
+        self.urls: Sequence[str] = ()
         self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.app = web.Application()
         self.app[TASKS] = Tasks()
@@ -51,8 +52,9 @@ class Stage:
         await response.write(b"two")
         return response
 
-    async def ready(self, url: str) -> None:
-        self.url.set_result(url)
+    async def ready(self, urls: Sequence[str]) -> None:
+        self.urls = urls
+        self.url.set_result(urls[0])
 
     def leave(self, busy: int) -> None:
         self.left.append(busy)
@@ -61,9 +63,11 @@ class Stage:
     def reload(self) -> None:
         self.reloads += 1
 
-    def serve(self, *, host: str = "127.0.0.1", port: int = 0, grace: float = 60.0) -> Awaitable[None]:
+    def serve(
+        self, *, host: str = "127.0.0.1", port: int = 0, grace: float = 60.0, sites: Sequence[Site] = ()
+    ) -> Awaitable[None]:
         return serve_app(
-            self.app, host=host, port=port, grace=lambda: grace, keepalive=75, ready=self.ready,
+            self.app, sites=sites or [Site(host, port)], grace=lambda: grace, keepalive=75, ready=self.ready,
             leaving=self.leave, reload=self.reload, ending=self.ending,
         )  # fmt: skip
 
