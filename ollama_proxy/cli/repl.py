@@ -182,34 +182,41 @@ class Repl:
                 await self._do(api, command, rest)
 
     async def _do(self, api: Api, command: str, rest: str) -> None:
+        """Do what was typed. Ctrl-C ends it, not the program; what came of an answer stays in the conversation."""
+        work = asyncio.ensure_future(self._obey(api, command, rest))
         try:
-            if not command:
-                self._session.ask(rest)
-                await self._ask(api)
-            elif (work := self._commands.get(command)) is not None:
-                await work(api, rest)
-            else:
-                tell(f"There is no command {command}. /help lists them.")
+            with interrupting(work):
+                await work
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # Not this work alone but the whole conversation is to end.
+                raise
+            tell("(stopped)")
         except (ApiError, Failure) as exc:
             tell(f"oproxy: {exc.message}")
 
+    async def _obey(self, api: Api, command: str, rest: str) -> None:
+        if not command:
+            self._session.ask(rest)
+            await self._ask(api)
+        elif (work := self._commands.get(command)) is not None:
+            await work(api, rest)
+        else:
+            tell(f"There is no command {command}. /help lists them.")
+
     async def _ask(self, api: Api) -> None:
-        """Answer the last question. Ctrl-C ends the answer; what came of it stays in the conversation."""
+        """Answer the last question; keep what came of it, however it ended."""
         result = Answer()
-        work = asyncio.ensure_future(answer(api, self._session, result, self._show(), stream=True))
-        with interrupting(work):
-            try:
-                await work
-            except asyncio.CancelledError:
-                tell("(stopped)")
-            finally:
-                if result.text:
-                    self._session.answer(result.text)
-                    self._session.count(result.usage)
-                else:
-                    self._session.forget_question()
-        if self._stats:
-            tell(result.stats.line(result.usage, result.served(self._session.model)))
+        try:
+            await answer(api, self._session, result, self._show(), stream=True)
+        finally:
+            if result.text:
+                self._session.answer(result.text)
+                self._session.count(result.usage)
+            else:
+                self._session.forget_question()
+            if self._stats and result.headers:
+                tell(result.stats.line(result.usage, result.served(self._session.model)))
 
     async def _names(self, api: Api) -> None:
         with contextlib.suppress(ApiError):
@@ -276,6 +283,7 @@ class Repl:
 def interrupting(work: asyncio.Future[None]) -> Iterator[None]:
     """Let Ctrl-C end `work` instead of the program, where the loop can be told of signals."""
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
     try:
         loop.add_signal_handler(signal.SIGINT, work.cancel)
     except (NotImplementedError, RuntimeError, ValueError):
@@ -285,3 +293,5 @@ def interrupting(work: asyncio.Future[None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        # The loop leaves Python's own handler behind, which would throw KeyboardInterrupt into the midst of anything.
+        signal.signal(signal.SIGINT, before)

@@ -32,7 +32,8 @@ class Spent(Struct):
 
 
 class Session(Struct):
-    """The state of a chat. `images` wait for the next question; `turns` are messages as the API takes them."""
+    """The state of a chat. `images` wait for the next question; `turns` are messages as the API takes them;
+    `unanswered` is the last question if it got no answer, for another try."""
 
     model: str = ANY_MODEL
     system: str = ""
@@ -42,18 +43,24 @@ class Session(Struct):
     max_tokens: int | None = None
     schema: dict[str, Any] | None = None
     spent: Spent = field(default_factory=Spent)
+    unanswered: dict[str, Any] | None = None
 
     def ask(self, text: str) -> None:
         """Add a question, with the images that wait for one."""
         content: Any = [{"type": "text", "text": text}, *self.images] if self.images else text
         self.turns.append({"role": "user", "content": content})
         self.images = []
+        self.unanswered = None
 
     def answer(self, text: str) -> None:
         self.turns.append({"role": "assistant", "content": text})
 
     def retry(self) -> bool:
-        """Forget the last answer; return whether there is a question to ask again."""
+        """Forget the last answer, or take up the question that got none; return whether there is one to ask again."""
+        if self.unanswered is not None:
+            self.turns.append(self.unanswered)
+            self.unanswered = None
+            return True
         while self.turns and self.turns[-1]["role"] == "assistant":
             self.turns.pop()
         return bool(self.turns)
@@ -61,11 +68,12 @@ class Session(Struct):
     def forget_question(self) -> None:
         """Take back a question that got no answer."""
         if self.turns and self.turns[-1]["role"] == "user":
-            self.turns.pop()
+            self.unanswered = self.turns.pop()
 
     def clear(self) -> None:
         self.turns = []
         self.images = []
+        self.unanswered = None
 
     def body(self, *, stream: bool) -> dict[str, Any]:
         """Return the request for the turns so far."""
@@ -92,7 +100,7 @@ class Session(Struct):
         """Write the conversation to a file, for nobody else's eyes; an old file is replaced only by a whole new one.
         Raises Failure."""
         path = Path(file).expanduser()
-        data = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, unanswered=None)), indent=2)
         try:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             try:

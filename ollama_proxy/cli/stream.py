@@ -82,6 +82,7 @@ class Rendered:
         self._screen = screen
         self._thinking = False
         self._open = ""
+        self._gap = False
         self._live: Live | None = None
 
     def thought(self, piece: str) -> None:
@@ -94,11 +95,12 @@ class Rendered:
             self._screen.print("\n")
         self._open += piece
         done, self._open = finished_blocks(self._open)
-        if done:
+        if done.strip():
             self._stop()
-            self._screen.print(Markdown(done), soft_wrap=False)
+            self._print(done)
         if self._open.strip():
             if self._live is None:
+                self._part()
                 self._live = Live(console=self._screen, auto_refresh=False, transient=True)
                 self._live.start()
             self._live.update(Markdown(self._open), refresh=True)
@@ -106,10 +108,21 @@ class Rendered:
     def close(self) -> None:
         self._stop()
         if self._open.strip():
-            self._screen.print(Markdown(self._open), soft_wrap=False)
+            self._print(self._open)
         elif self._thinking:
             self._screen.print()
-        self._open = ""
+        self._open, self._thinking = "", False
+
+    def _print(self, text: str) -> None:
+        self._part()
+        self._screen.print(Markdown(text), soft_wrap=False)
+        self._gap = True
+
+    def _part(self) -> None:
+        """Set a block off from the one before by an empty line, once."""
+        if self._gap:
+            self._gap = False
+            self._screen.print()
 
     def _stop(self) -> None:
         if self._live is not None:
