@@ -276,7 +276,7 @@ def environment(state: daemon.State, account: Account) -> dict[str, str]:
     url = f"{state.url}/v1"
     env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": account.key}
     if state.url.startswith("https:"):
-        env |= ca_variables(load_settings(None).settings.tls)
+        env |= ca_variables(load_settings(None).settings.tls, needed=True)
     return env | unproxied(env, state.url)
 
 
