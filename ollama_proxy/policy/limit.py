@@ -162,8 +162,8 @@ def used(charge: Charge, level: float) -> int:
 
 def duration(seconds: float) -> str:
     """Return a time as OpenAI prints it, in Go's style to the millisecond, rounded up: "120ms", "8.64s", "6m0s"."""
-    # A float of seconds is off by less than this; without it 0.12 would be 121 ms.
-    ms = max(0, math.ceil(seconds * 1000 - 1e-6 * max(1.0, seconds)))
+    # Floats are off by less than this nanosecond; without it what should be 120 ms may print as 121.
+    ms = max(0, math.ceil(seconds * 1000 - 1e-6))
     if 0 < ms < 1000:
         return f"{ms}ms"
     minutes, ms = divmod(ms, 60_000)
