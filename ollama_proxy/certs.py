@@ -51,9 +51,8 @@ RENEW_DAYS = 30
 DAY = 86400.0
 
 CERT, KEY, CA, SERVED = "cert.pem", "key.pem", "ca.pem", "served.pem"
-# A new pair is made in a folder of its own, which is renamed to this when all of it is there.
-READY = "ready"
-DRAFT = "draft-"
+# A new pair is made in a folder DRAFT…, which is renamed to READY when all of it is there.
+READY, DRAFT = "ready", "draft-"
 # A draft that old (seconds) was left by a run that was killed.
 LEFT = 3600.0
 # Making a key takes mkcert well under a second; a trust store that is asked may take longer.
@@ -210,7 +209,8 @@ def server_context(pair: Pair) -> ssl.SSLContext:
 
 def why_not(exc: Exception, pair: Pair) -> str:
     reason = getattr(exc, "reason", None) or str(exc)
-    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+    # The last is said of a key of another kind: OpenSSL then looks for a certificate of that kind.
+    if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return f"The key {pair.key} does not belong to the certificate {pair.cert}."
     words = reason.replace("_", " ").lower()
     return f"The certificate {pair.cert} with the key {pair.key} cannot be used: {words}."
@@ -267,6 +267,10 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
 def trusted(pair: Pair, roots: Sequence[Path] | None = None) -> bool:
     """Return whether programs of this machine accept the pair: its chain leads to a root in the system's store (or in
     the files `roots`) and it has not expired. Which name it is asked for by plays no part."""
+    if roots is None and sys.platform == "darwin":
+        # The keychain, which is what programs ask there and Python does not.
+        words = ("/usr/bin/security", "verify-cert", "-p", "ssl", "-c", str(pair.cert))
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if roots is None and sys.platform == "win32":
@@ -321,7 +325,7 @@ def names_for(extra: Iterable[str] = (), host: str = "") -> tuple[str, ...]:
 
 
 def missing_names(cert: Cert, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that the certificate is not for."""
+    """Return which of the names the certificate is not for."""
     return tuple(name for name in names if name not in cert.names)
 
 

@@ -58,6 +58,8 @@ def install(
                 "certificate all the same; clients must then be given the CA."
             )
     issued(program, config)
+    if trust and not certs.trusted(certs.own_pair()):
+        tell("mkcert is done, but the system's own store does not list its CA: clients must be given the CA.")
     tell("Serve it with `oproxy serve --https`; a running daemon that serves HTTPS takes it over by itself.")
 
 

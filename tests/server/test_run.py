@@ -6,16 +6,19 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from ollama_proxy.certs import server_context
 from ollama_proxy.daemon import DaemonError
 from ollama_proxy.server.keys import TASKS
 from ollama_proxy.server.run import Ending, Site, base_url, is_loopback, serve_app
 from ollama_proxy.tasks import Tasks
+from tests.fakes.pairs import make_pair, trusting
 
 
 class Stage:
@@ -186,6 +189,80 @@ async def test_the_application_is_closed_when_it_cannot_listen() -> None:
     assert closed == [True]
 
 
+async def test_two_sites_serve_the_same_and_both_urls_are_told(tmp_path: Path) -> None:
+    stage, pair = Stage(), make_pair(tmp_path)
+    sites = [Site("127.0.0.1", 0), Site("127.0.0.1", 0, server_context(pair))]
+    async with serving(stage, sites=sites) as (session, _):
+        http, https = stage.urls
+        assert (http[:7], https[:8]) == ("http://", "https://")
+        for url in stage.urls:
+            async with session.get(f"{url}/quick", ssl=trusting(pair)) as response:
+                assert await response.text() == "quick"
+
+
+async def test_the_end_waits_for_the_answers_of_both_sites_and_lets_nobody_new_in(tmp_path: Path) -> None:
+    stage, pair = Stage(), make_pair(tmp_path)
+    sites = [Site("127.0.0.1", 0, server_context(pair)), Site("127.0.0.1", 0)]
+    async with serving(stage, sites=sites) as (session, task):
+        trust = trusting(pair)
+        https, http = stage.urls
+        async with session.get(f"{https}/slow", ssl=trust) as one, session.get(f"{http}/slow") as other:
+            await stage.begun.wait()
+            stage.ending.ask()
+            await stage.leaving.wait()
+            assert stage.left == [2]
+            async with aiohttp.ClientSession() as late:
+                for url in stage.urls:
+                    with pytest.raises(aiohttp.ClientConnectorError):
+                        await late.get(f"{url}/quick", ssl=trust)
+            stage.go.set()
+            assert await one.read() == await other.read() == b"one two"
+        await asyncio.wait_for(task, 10)
+    assert not stage.cut
+
+
+async def test_an_idle_https_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    stage, pair = Stage(), make_pair(tmp_path)
+    async with serving(stage, sites=[Site("127.0.0.1", 0, server_context(pair))]) as (session, task):
+        async with session.get("/quick", ssl=trusting(pair)) as response:
+            await response.read()
+        stage.ending.ask()
+        await asyncio.wait_for(task, 10)
+    assert stage.left == []
+
+
+async def test_a_client_that_speaks_plain_http_to_https_does_no_harm(tmp_path: Path) -> None:
+    stage, pair = Stage(), make_pair(tmp_path)
+    async with serving(stage, sites=[Site("127.0.0.1", 0, server_context(pair))]) as (session, _):
+        url = stage.urls[0]
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"{url.replace('https', 'http')}/quick")
+        async with session.get("/quick", ssl=trusting(pair)) as response:
+            assert await response.text() == "quick"
+
+
+async def test_a_taken_port_of_https_names_its_setting(tmp_path: Path) -> None:
+    context = server_context(make_pair(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DaemonError) as refused:
+            await Stage().serve(sites=[Site("127.0.0.1", 0), Site("127.0.0.1", port, context)])
+    for word in (f"Port {port}", "lsof", "[tls]", "OPROXY_TLS_PORT"):
+        assert word in refused.value.message
+    assert "--port" not in refused.value.message
+
+
+async def test_one_port_for_both_is_refused_in_words(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sites = [Site("127.0.0.1", port), Site("127.0.0.1", port, server_context(make_pair(tmp_path)))]
+    with pytest.raises(DaemonError, match=f"cannot share port {port}"):
+        await Stage().serve(sites=sites)
+
+
 @pytest.mark.parametrize(
     ("host", "want"),
     [
@@ -198,6 +275,7 @@ async def test_the_application_is_closed_when_it_cannot_listen() -> None:
 )
 def test_the_url_is_one_this_machine_can_reach(host: str, want: str) -> None:
     assert base_url(host, 8) == want
+    assert base_url(host, 8, secure=True) == want.replace("http", "https")
 
 
 @pytest.mark.parametrize(
