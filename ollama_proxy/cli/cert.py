@@ -24,7 +24,28 @@ from .plain import echo, print_json, tell
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="HTTPS: issue, show, renew and remove this machine's certificate.")
+HELP = """HTTPS: issue, show, renew and remove this machine's certificate.
+
+mkcert makes it, and a CA that this machine's programs trust. Once `oproxy cert install` has run, `oproxy serve
+--https` or `mode = "mkcert"` under `[tls]` serves HTTPS on port 11436 beside HTTP, or alone with `only = true`. The
+daemon issues a new certificate by itself when fewer than 30 days are left, or when a name is added to `names` under
+`[tls]`.
+
+A certificate from elsewhere is set by `mode = "files"`, `cert` and `key` under `[tls]`. When the files change they
+are taken over within seconds, and no running answer is cut; a pair that cannot be used is told and the old one stays.
+A name of one's own also goes into `allowed_hosts` under `[server]`.
+
+Let's Encrypt by certbot, whose files only root can read, so that a hook copies them for USER: `certbot certonly
+--standalone -d ai.example.com --deploy-hook 'install -o USER -m 600 "$RENEWED_LINEAGE/fullchain.pem"
+"$RENEWED_LINEAGE/privkey.pem" /home/USER/tls/'`; then `cert` is /home/USER/tls/fullchain.pem and `key`
+/home/USER/tls/privkey.pem.
+
+Let's Encrypt by lego, also for a machine that cannot be reached from outside (here with a name at Cloudflare): `lego
+--email you@example.com --dns cloudflare --domains ai.example.com run`, and `renew` in its place once a day; then
+`cert` is .lego/certificates/ai.example.com.crt and `key` .lego/certificates/ai.example.com.key, below the folder it
+ran in."""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", envvar="OPROXY_CONFIG", help="The config file to use.")

@@ -125,3 +125,9 @@ def test_the_status_of_ones_own_files_is_shown(tmp_path: Path) -> None:
 
     configure(f'[tls]\nmode = "files"\ncert = "{other.cert}"\nkey = "{pair.key}"\n')
     assert "does not belong" in cert("status").stderr
+
+
+def test_the_help_has_the_recipes_for_lets_encrypt() -> None:
+    text = " ".join(cert("--help").stdout.split())
+    for words in ("certbot certonly", "--deploy-hook", "lego --email", 'mode = "files"', "allowed_hosts"):
+        assert words in text
