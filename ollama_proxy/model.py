@@ -305,5 +305,8 @@ class Abilities(Struct, frozen=True, kw_only=True):
     image_urls: bool = False
     # Drops JSON-Schema keywords from tools (Ollama), so they are told in the description as well.
     drops_keywords: bool = False
+    # Participants' names and the wished resolution of images reach the model (or at least its server).
+    names: bool = True
+    details: bool = True
     # logprobs with tools in a stream are refused on a native template (Ollama).
     logprobs_with_streamed_tools: bool = True

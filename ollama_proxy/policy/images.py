@@ -1,4 +1,5 @@
-"""Images in a request: data URIs decoded, formats told by their first bytes. Pure; never fetches anything.
+"""Images in a request: data URIs decoded, formats told by their first bytes, those to be fetched found and put back.
+Pure; never fetches anything.
 
 What a client or a server says about the type of an image is not believed.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
 from msgspec.structs import replace
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from ..errors import Invalid
 from ..model import Ask, Image, Part, ToolResult
 
-__all__ = ["parse_data_uri", "settle_data_uris", "sniff", "unsupported"]
+__all__ = ["map_images", "parse_data_uri", "remote_images", "settle_data_uris", "sniff", "unsupported", "with_fetched"]
 
 # Base64 of so many characters holds every signature below.
 HEAD = 64
@@ -69,6 +70,28 @@ def settle_data_uris(ask: Ask) -> Ask:
     Raises errors.Invalid. Images that have to be fetched stay as they are.
     """
     return map_images(ask, _settle)
+
+
+def remote_images(ask: Ask) -> dict[str, Image]:
+    """Return the images that have to be fetched, wherever in the conversation they are, by URL: the same picture in
+    several turns is fetched once. The first place of each is the one that an error names."""
+    found: dict[str, Image] = {}
+    for message in ask.messages:
+        for part in message.parts:
+            for each in part.parts if isinstance(part, ToolResult) else (part,):
+                if isinstance(each, Image) and each.data is None and each.url is not None:
+                    found.setdefault(each.url, each)
+    return found
+
+
+def with_fetched(ask: Ask, fetched: Mapping[str, Image]) -> Ask:
+    """Return `ask` with the bytes of the images of `remote_images` in all their places."""
+
+    def one(image: Image) -> Image:
+        got = fetched.get(image.url) if image.data is None and image.url is not None else None
+        return replace(image, data=got.data, media_type=got.media_type, url=None) if got is not None else image
+
+    return map_images(ask, one) if fetched else ask
 
 
 def map_images(ask: Ask, change: Callable[[Image], Image]) -> Ask:

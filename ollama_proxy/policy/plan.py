@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import Unsupported
-from ..model import Abilities, Ask, Format, ModelInfo, Tool, ToolChoice
+from ..model import Abilities, Ask, Format, Image, Message, ModelInfo, Part, Tool, ToolChoice, ToolResult
 from .content import settle_content
 from .filter import Filter
 from .forced import OneCall, SomeCall, constrain
@@ -65,8 +65,28 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
         ask=replace(put, model=info.id, n=1 if copies > 1 else ask.n),
         steps=steps,
         copies=copies,
-        ignored=tuple(dict.fromkeys((*ask.ignored, *ignored, *more))),
+        ignored=tuple(dict.fromkeys((*ask.ignored, *unheard(ask.messages, abilities), *ignored, *more))),
     )
+
+
+def unheard(messages: Sequence[Message], abilities: Abilities) -> tuple[str, ...]:
+    """Return which fields of the messages themselves the backend has no place for."""
+    found: tuple[str, ...] = ()
+    if not abilities.names and any(message.name for message in messages):
+        found = ("messages.name",)
+    if not abilities.details and any(detailed(part) for message in messages for part in message.parts):
+        found = (*found, "messages.content.image_url.detail")
+    return found
+
+
+def detailed(part: Part) -> bool:
+    """Return whether an image, also one in a tool's result, is wished for in a resolution other than the usual."""
+    match part:
+        case Image(detail=detail):
+            return detail not in (None, "auto")
+        case ToolResult(parts=parts):
+            return any(detailed(each) for each in parts)
+    return False
 
 
 def _tools(

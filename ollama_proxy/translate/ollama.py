@@ -54,6 +54,8 @@ ABILITIES = Abilities(
     logit_bias=False,
     image_urls=False,
     drops_keywords=True,
+    names=False,
+    details=False,
     logprobs_with_streamed_tools=False,
 )
 

@@ -256,3 +256,37 @@ def test_parts_are_settled() -> None:
     note = File(data=base64.b64encode(b"text").decode(), filename="n.txt")
     done = plan(ask(messages=(Message("user", (note,)),)), PLAIN, OLLAMA)
     assert done.ask.messages == (Message("user", (Words("File: n.txt\n\ntext"),)),)
+
+
+# --- fields of messages -------------------------------------------------------------------------------------------
+
+
+NOT_HEARD = Abilities(names=False, details=False)
+SEES = ModelInfo(id="sees", backend="b", capabilities=frozenset({"completion", "vision"}))
+
+
+def seen(detail: str | None) -> Image:
+    return Image(data="aGk=", media_type="image/png", detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("message", "want"),
+    [
+        (Message("user", (Words("Hi"),), "ann"), ("messages.name",)),
+        (Message("user", (Words("Hi"),), ""), ()),
+        (Message("user", (seen("high"),)), ("messages.content.image_url.detail",)),
+        (Message("user", (seen("auto"),)), ()),
+        (Message("user", (seen(None),)), ()),
+        (Message("tool", (ToolResult("call_1", (seen("low"),), "look"),)), ("messages.content.image_url.detail",)),
+        (Message("user", (seen("low"),), "ann"), ("messages.name", "messages.content.image_url.detail")),
+    ],
+)
+def test_names_and_details_that_reach_no_model_are_told(message: Message, want: tuple[str, ...]) -> None:
+    assert plan(ask(messages=(message,)), SEES, NOT_HEARD).ignored == want
+    assert plan(ask(messages=(message,)), SEES, OPENAI).ignored == ()
+
+
+def test_what_had_no_effect_is_told_once_with_what_the_front_already_knew() -> None:
+    named = Message("user", (Words("Hi"),), "ann")
+    question = ask(messages=(named, named), ignored=("user", "messages.name"))
+    assert plan(question, SEES, NOT_HEARD).ignored == ("user", "messages.name")
