@@ -27,6 +27,11 @@ class LimitsError(Exception):
 class Limiter(Protocol):
     """Keeper of buckets. Each verdict that lets a request in is settled once, whatever became of the request."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the server that keeps the buckets cannot be reached."""
+        ...
+
     def admit_now(self, charges: Sequence[Charge]) -> Verdict | None:
         """Take all charges, or none, without waiting; None where `admit` has to be awaited for it."""
         ...

@@ -24,6 +24,10 @@ class MemoryLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    @property
+    def gone(self) -> bool:
+        return False
+
     def admit_now(self, charges: Sequence[Charge]) -> Verdict:
         now = self._clock()
         fits = True

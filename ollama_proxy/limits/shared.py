@@ -56,7 +56,8 @@ ADMIT_SCRIPT, SETTLE_SCRIPT, RENEW_SCRIPT = (
 class RedisLimiter:
     """Buckets that daemons share. `clock` is for what is counted in memory while the server is gone, `say` takes a
     line for the operator. `lease`: seconds a simultaneous request is held for a daemon that no longer answers;
-    `again`: seconds between two tries to reach a server that is gone. Raises ValueError for a URL that is none."""
+    `again`: seconds between two tries to reach a server that is gone; `patience`: seconds to bear one that is silent.
+    Raises ValueError for a URL that is none."""
 
     def __init__(
         self,
@@ -67,15 +68,16 @@ class RedisLimiter:
         say: Callable[[str], None],
         lease: float = 30.0,
         again: float = 1.0,
+        patience: float = PATIENCE,
     ) -> None:
         self._where = _where(url)
         pool = client.BlockingConnectionPool.from_url(
             # Valkey speaks the same protocol; the client knows only Redis' names for it.
             f"redis{url.removeprefix('valkey')}" if url.startswith("valkey") else url,
             max_connections=CONNECTIONS,
-            timeout=PATIENCE,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            timeout=patience,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
             # A charge sent twice would count twice.
             retry=Retry(NoBackoff(), 0),
         )

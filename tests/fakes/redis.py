@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -63,6 +64,15 @@ class RedisServer:
             self._process.wait()
             self._process = None
         self._socket.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Let it fall silent: it still takes connections, and answers nothing until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self.stop()

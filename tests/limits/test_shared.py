@@ -54,7 +54,7 @@ async def test_the_slots_of_a_killed_daemon_become_free_by_themselves(open_redis
 
 
 async def test_the_slot_of_a_long_request_is_held_as_long_as_it_runs(open_redis: Open, redis: RedisServer) -> None:
-    limiter = open_redis(lease=0.3)
+    limiter = open_redis(lease=0.9)
     verdict = await limiter.admit([slots(1)])
     first = redis.command("ZRANGE", "{oproxy}:c", "0", "-1", "WITHSCORES")
     await until(lambda: redis.command("ZRANGE", "{oproxy}:c", "0", "-1", "WITHSCORES") != first)
@@ -170,6 +170,24 @@ async def test_where_nobody_may_pass_uncounted_requests_are_refused_while_redis_
     assert said[0].endswith("requests are refused until it does")
     await until(lambda: not limiter.gone)
     assert (await limiter.admit([requests(2)])).refused is None
+    assert len(said) == 2
+
+
+async def test_a_silent_server_counts_as_gone_and_keeps_nobody_waiting_twice(
+    open_redis: Open, redis: RedisServer
+) -> None:
+    said: list[str] = []
+    limiter = open_redis(say=said.append, patience=0.1)
+    await limiter.admit([requests(2)])
+    redis.pause()
+    try:
+        verdicts = await asyncio.gather(*[limiter.admit([requests(2, name="other")]) for _ in range(50)])
+        assert sum(verdict.refused is None for verdict in verdicts) == 2
+        assert limiter.admit_now([requests(2)]) is not None
+        assert len(said) == 1
+    finally:
+        redis.resume()
+    await until(lambda: not limiter.gone)
     assert len(said) == 2
 
 

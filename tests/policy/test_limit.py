@@ -194,11 +194,12 @@ def test_after_the_wait_it_fits_and_just_before_it_does_not(
 
 def test_states_round_what_is_left_down() -> None:
     verdict = Verdict([charge("rpm", 60), charge("tpm", 600, 5), charge("concurrent", 4)], [0.2, 650.0, 1.0])
-    assert verdict.states == (
-        State("rpm", 60, 59, pytest.approx(0.2)),
-        State("tpm", 600, 0, pytest.approx(65)),
-        State("concurrent", 4, 3, 0.0),
-    )
+    requests, tokens, slots = verdict.states
+    assert requests == State("rpm", 60, 59, requests.reset)
+    assert tokens == State("tpm", 600, 0, tokens.reset)
+    assert slots == State("concurrent", 4, 3, 0.0)
+    assert requests.reset == pytest.approx(0.2)
+    assert tokens.reset == pytest.approx(65)
 
 
 def test_the_headers_are_those_of_openais_documentation() -> None:
