@@ -1,0 +1,276 @@
+"""The ledger, summed: requests, tokens and money of a time, by model, key, day and so on. Only reads.
+
+What whole hours there are comes from the roll-ups, with the rows that are not in them yet; hours that begin or end
+within the time asked for come from the rows, as long as those are kept. One snapshot of the database for all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from .fold import GROUPS, HOUR, SUMS, hour_of
+from .reader import Reader, Value
+
+__all__ = ["DIMENSIONS", "Row", "Utc", "Zone", "query"]
+
+MINUTE = 60
+DAY = 86400
+
+# What can be kept apart: the columns as they are, `model` (the one asked for), `key` (the key's name as it is now, or
+# whatever the caller without one sent) and pieces of time.
+COLUMNS = {**{name: name for name in GROUPS}, "model": "asked", "key_id": "key"}
+TIMES = ("minute", "hour", "day")
+DIMENSIONS = (*COLUMNS, *TIMES)
+
+# The key of a row, or the name of a caller without.
+KEY = 'CASE WHEN "key" = \'\' THEN caller ELSE "key" END'
+
+# From which hour on local clocks are how many seconds ahead of UTC; the first holds for what is before it too.
+Zone = Sequence[tuple[int, int]]
+Utc: Zone = ((0, 0),)
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums. `by` are the values that were asked for: text; status a number; `stream` 0 or 1; `hour` and `minute` the
+    epoch seconds it begins at; `day` the days since 1970-01-01 on local calendars.
+
+    Money is in nano-dollars; `unpriced` counts requests whose list price is not known, `inexact` those whose tokens
+    are estimated. `first` and `total` are mean seconds, None where there is nothing to count.
+    """
+
+    by: tuple[str | int, ...] = ()
+    requests: int = 0
+    errors: int = 0
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    inexact: int = 0
+    cost: int = 0
+    listed: int = 0
+    unpriced: int = 0
+    first: float | None = None
+    total: float | None = None
+
+
+class Span(NamedTuple):
+    """A time, taken apart: hours from `whole.start` to `whole.stop` are in the roll-ups, with the rows beyond the
+    watermark; of `parts` (begin, end) all rows are taken; of the hours `lost`, whose rows are pruned, the roll-ups."""
+
+    whole: range
+    parts: tuple[tuple[float, float], ...]
+    lost: tuple[int, ...] = ()
+
+
+def query(
+    reader: Reader,
+    since: float,
+    until: float,
+    by: Sequence[str] = (),
+    only: Mapping[str, Sequence[str]] | None = None,
+    *,
+    zone: Zone = Utc,
+) -> list[Row]:
+    """Return the sums from `since` up to, not including, `until` (epoch seconds), one row for each combination of
+    `by` (of DIMENSIONS) that there is; without `by` one row or none.
+
+    `only` has for a dimension the values that count; `*` and `?` stand for any letters. `model` means the asked or the
+    served one, `key` a name or an id; `status` takes 429, 4xx, ok and error too.
+    """
+    params: dict[str, Value] = {"rolled": rolled(reader)}
+    span = apart(reader, since, until, rows_only="minute" in by, rolled=params["rolled"])
+    where = " AND ".join(["1 = 1", *(any_of(name, values, params) for name, values in (only or {}).items())])
+    sql = statement(reader, span, by, where, zone, params)
+    if sql is None:
+        return []
+    names = key_names(reader) if "key" in by else {}
+    found = []
+    for values in reader.rows(sql, params):
+        head, caller, sums = values[: len(by)], values[len(by)], values[len(by) + 1 :]
+        if sums[0]:
+            found.append(row(by, head, caller, sums, names))
+    return found
+
+
+def row(
+    by: Sequence[str], head: Sequence[Value], caller: Value, sums: Sequence[Value], names: Mapping[str, str]
+) -> Row:
+    counted = dict(zip(SUMS, sums, strict=True))
+    first_sum, first_n, total = float(counted.pop("first_sum")), int(counted.pop("first_n")), counted.pop("total_sum")
+    whole = {name: int(value) for name, value in counted.items()}
+    told: list[str | int] = []
+    for name, value in zip(by, head, strict=True):
+        match name:
+            case "hour":
+                told.append(int(value) * HOUR)
+            case "minute":
+                told.append(int(value) * MINUTE)
+            case "key":
+                told.append(names.get(str(value)) or str(caller) or str(value))
+            case "day" | "status" | "stream":
+                told.append(int(value))
+            case _:
+                told.append(str(value))
+    return Row(
+        by=tuple(told),
+        first=first_sum / first_n if first_n else None,
+        total=float(total) / whole["requests"],
+        **whole,
+    )
+
+
+# --- the time -----------------------------------------------------------------------------------------------------
+
+
+def rolled(reader: Reader) -> int:
+    """Return the `seq` up to which rows are in the roll-ups."""
+    found = reader.rows("SELECT value FROM meta WHERE name = 'rolled'", {})
+    return int(found[0][0]) if found else 0
+
+
+def apart(reader: Reader, since: float, until: float, *, rows_only: bool, rolled: Value) -> Span:
+    """Take a time apart into whole hours and the rest."""
+    if since >= until:
+        return Span(range(0), ())
+    if rows_only:
+        return Span(range(0), ((since, until),))
+    low, high = int(since // HOUR), int(until // HOUR)
+    if low == high:
+        edges, whole = [(low, since, until)], range(0)
+    else:
+        edges = [(low, since, (low + 1.0) * HOUR)] if since > low * HOUR else []
+        edges += [(high, high * float(HOUR), until)] if until > high * HOUR else []
+        whole = range(low + (since > low * HOUR), high)
+    lost = tuple(hour for hour, _, _ in edges if pruned(reader, hour, rolled))
+    return Span(whole, tuple((begin, end) for hour, begin, end in edges), lost)
+
+
+def pruned(reader: Reader, hour: int, rolled: Value) -> bool:
+    """Return whether rows of an hour are in the roll-ups alone."""
+    summed = reader.rows("SELECT coalesce(sum(requests), 0) FROM rollups WHERE hour = :hour", {"hour": hour})
+    sql = "SELECT count(*) FROM requests WHERE at >= :begin AND at < :end AND seq <= :rolled"
+    there = reader.rows(sql, {"begin": hour * HOUR, "end": (hour + 1) * HOUR, "rolled": rolled})
+    return int(there[0][0]) < int(summed[0][0])
+
+
+# --- SQL ----------------------------------------------------------------------------------------------------------
+
+
+def statement(
+    reader: Reader, span: Span, by: Sequence[str], where: str, zone: Zone, params: dict[str, Value]
+) -> str | None:
+    """Return the whole query, and put what it needs into `params`; None if there is no time to look at."""
+    heads = [expression(name, zone) for name in by]
+    pieces = list(sources(reader, span, heads, where, params))
+    if not pieces:
+        return None
+    names = [f"d{place}" for place in range(len(by))]
+    outer = ", ".join([*names, "max(caller)", *(f'sum("{name}")' for name in SUMS)])
+    return f"SELECT {outer} FROM ({' UNION ALL '.join(pieces)}) AS summed{grouped(len(by))}"
+
+
+def sources(reader: Reader, span: Span, heads: Sequence[str], where: str, params: dict[str, Value]) -> Iterable[str]:
+    """Yield a query for each place that the sums come from."""
+    named = [f"{head} AS d{place}" for place, head in enumerate(heads)]
+    whole = ", ".join([*named, "max(caller) AS caller", *(f'sum("{name}") AS "{name}"' for name in SUMS)])
+    rows = ", ".join([*named, "max(caller) AS caller", *(f'{value} AS "{name}"' for name, value in SUMS.items())])
+    # The columns of a roll-up over rows; `hour` and `minute` are what the heads speak of.
+    minute = f"{hour_of(server=reader.server, seconds=MINUTE)} AS minute"
+    ledger = f"(SELECT requests.*, {hour_of(server=reader.server)} AS hour, {minute} FROM requests WHERE %s) AS r"
+    group = grouped(len(heads))
+    if span.whole:
+        params |= {"from_hour": span.whole.start, "to_hour": span.whole.stop}
+        params |= {"begin": span.whole.start * float(HOUR), "end": span.whole.stop * float(HOUR)}
+        yield f"SELECT {whole} FROM rollups WHERE hour >= :from_hour AND hour < :to_hour AND {where}{group}"
+        # The plus keeps SQLite from the index of times: the rows beyond the watermark are few.
+        fresh = "seq > :rolled AND +at >= :begin AND +at < :end"
+        yield f"SELECT {rows} FROM {ledger % fresh} WHERE {where}{group}"
+    for place, hour in enumerate(span.lost):
+        params[f"lost{place}"] = hour
+        yield f"SELECT {whole} FROM rollups WHERE hour = :lost{place} AND {where}{group}"
+    for place, (begin, end) in enumerate(span.parts):
+        params |= {f"begin{place}": begin, f"end{place}": end}
+        condition = f"at >= :begin{place} AND at < :end{place}"
+        if int(begin // HOUR) in span.lost:
+            condition += " AND seq > :rolled"
+        yield f"SELECT {rows} FROM {ledger % condition} WHERE {where}{group}"
+
+
+def grouped(count: int) -> str:
+    return f" GROUP BY {', '.join(str(place + 1) for place in range(count))}" if count else ""
+
+
+def expression(name: str, zone: Zone) -> str:
+    """Return a dimension in SQL, over the columns of a roll-up (and `minute`)."""
+    match name:
+        case "key":
+            return KEY
+        case "hour" | "minute":
+            return name
+        case "day":
+            return day(zone)
+        case "stream":
+            return "CASE WHEN stream THEN 1 ELSE 0 END"
+    return f'"{COLUMNS[name]}"'
+
+
+def day(zone: Zone) -> str:
+    """Return the local day of an hour; where clocks differ by halves of hours, the day that the hour begins in."""
+    days = [f"(CAST(hour AS BIGINT) * {HOUR} + ({ahead})) / {DAY}" for _, ahead in zone]
+    # The last change that has happened counts.
+    changes = [f"WHEN hour >= {int(at)} THEN {sql}" for (at, _), sql in zip(zone, days, strict=True)][:0:-1]
+    return f"CASE {' '.join(changes)} ELSE {days[0]} END" if changes else days[0]
+
+
+# --- filters ------------------------------------------------------------------------------------------------------
+
+
+def any_of(name: str, values: Sequence[str], params: dict[str, Value]) -> str:
+    """Return the condition that a dimension has one of the values."""
+    found = [condition(name, value, params) for value in values]
+    return f"({' OR '.join(found)})" if found else "1 = 0"
+
+
+def condition(name: str, value: str, params: dict[str, Value]) -> str:
+    match name:
+        case "model":
+            return f"({like('asked', value, params)} OR {like('served', value, params)})"
+        case "key":
+            known = f'"key" IN (SELECT id FROM keys WHERE {like("name", value, params)})'
+            return f"({like('key', value, params)} OR {like('caller', value, params)} OR {known})"
+        case "status":
+            return status(value, params)
+    return like(COLUMNS[name], value, params)
+
+
+def status(value: str, params: dict[str, Value]) -> str:
+    match value.lower():
+        case "ok":
+            return "status < 400"
+        case "error" | "errors":
+            return "status >= 400"
+        case word if len(word) == 3 and word[0].isdigit() and word.endswith("xx"):
+            return f"(status >= {word[0]}00 AND status <= {word[0]}99)"
+    return f"status = {bound(int(value), params)}"
+
+
+def like(column: str, value: str, params: dict[str, Value]) -> str:
+    """Return the condition that a column is `value`, or is like it where that has * or ?."""
+    if "*" not in value and "?" not in value:
+        return f'"{column}" = {bound(value, params)}'
+    for sign, other in (("!", "!!"), ("%", "!%"), ("_", "!_"), ("*", "%"), ("?", "_")):
+        value = value.replace(sign, other)
+    return f"lower(\"{column}\") LIKE {bound(value.lower(), params)} ESCAPE '!'"
+
+
+def bound(value: Value, params: dict[str, Value]) -> str:
+    name = f"v{len(params)}"
+    params[name] = value
+    return f":{name}"
+
+
+def key_names(reader: Reader) -> dict[str, str]:
+    return {str(id): str(name) for id, name in reader.rows("SELECT id, name FROM keys", {})}
