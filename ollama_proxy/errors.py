@@ -129,7 +129,9 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
     def __init__(self, model: str, *, hint: str = "") -> None:
-        text = f"The model `{model}` does not exist or you do not have access to it."
+        # A name may be a megabyte long; its beginning says which it was.
+        shown = model if len(model) <= 200 else f"{model[:200]}…"
+        text = f"The model `{shown}` does not exist or you do not have access to it."
         super().__init__(f"{text} {hint}".rstrip())
 
 
