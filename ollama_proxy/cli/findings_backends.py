@@ -88,10 +88,10 @@ def backend_findings(scene: Scene, backend: Backend, state: Health, count: int) 
         yield Finding(name, "broken", what, url, "unset OLLAMA_HOST" if not settings.url else remedy)
         return
     if state.state == "down":
-        # The built-in model is there for who has nothing else, and `check_embedded` says more of it.
-        worst: State = "note" if backend.kind == "embedded" else "warning"
-        what = state.detail.removesuffix(backend.hint).strip() or "it does not answer"
-        yield Finding(name, worst, what, url, backend.hint)
+        # What keeps the built-in model from answering is said by `check_embedded`.
+        if backend.kind != "embedded":
+            what = state.detail.removesuffix(backend.hint).strip() or "it does not answer"
+            yield Finding(name, "warning", what, url, backend.hint)
         return
     parts = [state.version or "", f"{state.latency_ms:.0f} ms" if state.latency_ms is not None else ""]
     parts += [f"{count} {'model' if count == 1 else 'models'}", "not started yet" if state.state == "idle" else ""]

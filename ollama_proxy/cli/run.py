@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -127,7 +128,8 @@ def wanted(
     """Return the body that asks for the key."""
     limits = {"money_per_month": budget, "tokens_per_month": tokens}
     return {
-        "name": f"run {os.path.basename(command[0])}",
+        # Names are unique, and the same command may run several times at once.
+        "name": f"run {os.path.basename(command[0])} {secrets.token_hex(3)}",
         "tags": [tag] if tag else [],
         "expires": int(time.time()) + LIFE,
         "budget": {name: value for name, value in limits.items() if value is not None},

@@ -294,11 +294,10 @@ async def test_the_model_that_answers_is_named_and_the_snippets_work(start_proxy
             told = await run(sys.executable, "-m", "ollama_proxy", "env", "--for", "continue")
             assert re.findall(r"    model: (.*)", told.out) == ['"smollm2-tools"', '"all-minilm"']
             assert "contextLength: 8192" in told.out
-            told = await run(sys.executable, "-m", "ollama_proxy", "env", "--for", "python")
-            answer = await run(sys.executable, "-", stdin=told.out)
-            assert (answer.code, answer.err) == (0, "")
-            assert answer.out.strip()
-            if shutil.which("curl"):
-                told = await run(sys.executable, "-m", "ollama_proxy", "env", "--for", "curl")
-                answer = await run("sh", "-c", told.out)
-                assert json.loads(answer.out)["model"] == "smollm2-tools"
+        facts = Facts(f"{proxy.url}/v1", "oproxy", "smollm2-tools")
+        answer = await run(sys.executable, "-", stdin=TOOLS["python"](facts).text)
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.out.strip()
+        if shutil.which("curl"):
+            answer = await run("sh", "-c", TOOLS["curl"](facts).text)
+            assert json.loads(answer.out)["model"] == "smollm2-tools"
