@@ -19,8 +19,6 @@ import platformdirs
 
 from ..events import Usage
 from ..policy.when import DAY
-from ..pricing import Prices
-from ..settings import load
 from ..store.reader import Reader, Unreadable, reading, reading_file
 from ..store.usage import Row, Zone, query
 from .failure import Failure
@@ -36,6 +34,9 @@ STATUSES = ("ok", "error", "errors")
 HOUR = 3600
 NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 COUNTED = ("requests", "errors", "prompt", "cached", "completion", "reasoning", "inexact", "cost", "listed", "unpriced")
+
+# Nano-dollars of tokens on a model; None if it has no price.
+Price = Callable[[str, Usage], int | None]
 
 
 class Question(NamedTuple):
@@ -133,16 +134,13 @@ def check(question: Question) -> None:
 def answer(config: Path | None, question: Question) -> Answer:
     """Ask the ledger."""
     check(question)
-    prices = Prices() if question.priced_as else None
-    for model in question.priced_as:
-        if prices is not None and prices.base_price(model, Usage(0, 0)) is None:
-            raise Failure(f"--as {model}: no list price is known for that model.", code=2)
+    price = list_prices(question.priced_as)
     zone = zone_of(question.since, question.until) if "day" in question.by else ((0, 0),)
     with ledger(config) as (reader, missing):
         found: list[Row] = []
         if reader is not None:
             found = query(reader, question.since, question.until, question.by, question.only, zone=zone)
-    rows = [priced(row.by, row, prices, question.priced_as) for row in found]
+    rows = [priced(row, price, question.priced_as) for row in found]
     if any(name in TIMES for name in question.by):
         rows.sort(key=lambda each: each.by)
     else:
@@ -150,11 +148,21 @@ def answer(config: Path | None, question: Question) -> Answer:
     return Answer(question, rows, add(rows, others=len(question.priced_as)), missing)
 
 
-def priced(by: tuple[str | int, ...], row: Row, prices: Prices | None, models: Sequence[str]) -> Sums:
-    if prices is None:
-        return Sums(by, row)
+def list_prices(models: Sequence[str]) -> Price:
+    """Return what tokens cost on a model. Raises Failure if one of the models has no price."""
+    if not models:
+        return lambda model, usage: None
+    # By name: few ask for it, and prices take longer to import than the ledger to read.
+    price: Price = import_module("ollama_proxy.pricing").Prices().base_price
+    for model in models:
+        if price(model, Usage(0, 0)) is None:
+            raise Failure(f"--as {model}: no list price is known for that model.", code=2)
+    return price
+
+
+def priced(row: Row, price: Price, models: Sequence[str]) -> Sums:
     used = Usage(row.prompt, row.completion, cached=row.cached, reasoning=row.reasoning)
-    return Sums(by, row, tuple(prices.base_price(model, used) or 0 for model in models))
+    return Sums(row.by, row, tuple(price(model, used) or 0 for model in models))
 
 
 def add(rows: Iterable[Sums], *, others: int = 0) -> Sums:
@@ -193,7 +201,13 @@ def glance(found: Answer, now: float) -> Glance:
 
 
 def store_url(config: Path | None) -> str:
-    return load(path=config, env=os.environ, flags={}).settings.store.url
+    """Return `[store] url`."""
+    named = config is not None or any(name in os.environ for name in ("OPROXY_CONFIG", "OPROXY_STORE_URL"))
+    if not named and not (platformdirs.user_config_path("oproxy") / "config.toml").exists():
+        # Nobody has set anything: spare the settings' import, a third of what is left of the time.
+        return ""
+    loaded = import_module("ollama_proxy.settings").load(path=config, env=os.environ, flags={})
+    return str(loaded.settings.store.url)
 
 
 def folder() -> Path:
