@@ -46,7 +46,8 @@ class DaemonError(Exception):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running daemon tells about itself. `url` is without /v1; `started` epoch seconds; `grace` seconds."""
+    """What a running daemon tells about itself. `url` is without /v1; `started` epoch seconds; `grace` seconds; `token`
+    lets this user's own commands in as administrators."""
 
     pid: int
     url: str
@@ -55,6 +56,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     grace: float
     config: str | None = None
     log: str | None = None
+    token: str = ""
 
 
 def state_dir() -> Path:
@@ -130,7 +132,9 @@ class Claim:
         """Write the state in one step, so that a reader sees all of it or nothing."""
         path = state_file()
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(state))
+        # The token is for this user alone.
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(state))
         draft.replace(path)
 
 

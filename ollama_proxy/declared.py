@@ -51,7 +51,12 @@ SECTIONS: Mapping[str, type[Struct]] = {
 # Where nothing is configured: Ollama at its usual address, and the built-in model beside it.
 DEFAULT_BACKENDS: Mapping[str, Mapping[str, Any]] = {"ollama": {"type": "ollama"}, "embedded": {"type": "embedded"}}
 # Settings that `oproxy serve` takes as flags.
-FLAGS: Mapping[str, str] = {"server.host": "--host", "server.port": "--port", "server.log_level": "--log-level"}
+FLAGS: Mapping[str, str] = {
+    "server.host": "--host",
+    "server.port": "--port",
+    "server.log_level": "--log-level",
+    "tls.mode": "--https",
+}
 
 
 # --- one key ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One request: find the model, plan what the backend cannot do by itself, call it, relay what comes, keep the books.
+"""One request: find the model, be let in, plan what the backend cannot do by itself, call it, relay what comes.
 
 The engine knows neither HTTP requests nor JSON of a client: it takes hub values and gives batches of events.
 Events that arrive together stay together (a batch), so that the server can write them in one go.
@@ -20,14 +20,18 @@ from .backends.images import ImageFetcher
 from .errors import ModelNotFound, UpstreamDown
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
+from .gate import Gate
 from .legs import Given, Leg, Legs, filtered, flushed, window_of
 from .model import Ask, Call, Completion, Embedding, Image, ModelInfo, Sampling
+from .policy import credentials
 from .policy import plan as planning
-from .policy.meter import Books, Meter
+from .policy.books import Books
+from .policy.meter import Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
 from .translate.wire import Vectors
+from .turns import Turn, Turns
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -55,11 +59,15 @@ class Engine:
         snapshot: Snapshot,
         fleet: Fleet,
         images: ImageFetcher,
+        gate: Gate,
+        turns: Turns,
         new_id: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
         self.snapshot = snapshot
         self.fleet = fleet
+        self.gate = gate
+        self.turns = turns
         self.images = images
         self.clock = clock
         self._new_id = new_id
@@ -72,15 +80,19 @@ class Engine:
         """Return which model of which backend answers `asked`. Raises ModelNotFound, or the error of a backend that
         is away (the model may well be there)."""
         books.asked = asked
-        target = await self._resolve(asked, kind)
+        name = asked
+        if (key := books.caller.key) is not None:
+            credentials.check_model(key, asked)
+            name = key.model or asked
+        target = await self._resolve(name, kind)
         if target is None:
-            target = await self._resolve(asked, kind, fresh=True)
+            target = await self._resolve(name, kind, fresh=True)
         if target is None:
             down = self.fleet.down()
             if down and len(down) == len(self.fleet.members):
                 raise down[0]
-            near = self.snapshot.names.near(asked, await self.fleet.listed())
-            raise ModelNotFound(asked, hint=near)
+            near = self.snapshot.names.near(name, await self.fleet.listed())
+            raise ModelNotFound(name, hint=near)
         books.backend, books.served = target.info.backend, target.info.id
         return target
 
@@ -138,6 +150,7 @@ class Engine:
         def size() -> int:
             return tokens.estimate(ask)
 
+        await self.gate.admit(books, size, (ask.sampling.max_tokens or 0) * ask.n)
         meter = Meter(books, self.clock, prompt=size, count=tokens.count, model=ask.model)
         return Legs(leg, plan.copies, meter)
 
@@ -172,10 +185,12 @@ class Engine:
             reader = backend.wire.completion_reader(ask, backend=backend.name)
             return Leg(backend, backend.wire.complete(ask, info), reader, (), ask.model, "prompt", window, size)
 
-        meter = Meter(
-            books, self.clock, count=tokens.count, model=asks[0].model, copies=copies,
-            prompt=lambda: sum(tokens.count(ask.prompt, ask.model) for ask in asks),
-        )  # fmt: skip
+        def all_prompts() -> int:
+            return sum(tokens.count(ask.prompt, ask.model) for ask in asks)
+
+        most = sum(ask.sampling.max_tokens or 0 for ask in asks) * copies
+        await self.gate.admit(books, all_prompts, most)
+        meter = Meter(books, self.clock, count=tokens.count, model=asks[0].model, copies=copies, prompt=all_prompts)
         return Legs(leg, len(asks) * copies, meter)
 
     async def embed(self, ask: Embedding, target: Target, books: Books) -> Vectors:
@@ -185,7 +200,9 @@ class Engine:
         options = {**self._options(target, info)[0], **ask.options}
         ask = msgspec.structs.replace(ask, model=info.id, options=options)
         call = backend.wire.embed(ask, info)
-        async with self.fleet.open(backend.name, call) as reply:
+        await self.gate.admit(books, lambda: sum(tokens.count(text, info.id) for text in ask.inputs), 0)
+        async with self._turn(backend.name, books) as waited, self.fleet.open(backend.name, call) as reply:
+            note_wait(books, waited)
             body = await reply.read()
         if reply.status >= 400:
             size = partial(most, ask.inputs, ask.model)
@@ -210,10 +227,20 @@ class Engine:
         await self.fleet[target.info.backend].load(target.info.id, keep_alive=keep_alive, options=options)
 
     @asynccontextmanager
-    async def relay(self, call: Call, target: Target) -> AsyncIterator[Reply]:
-        """Send bytes of the backend's own wire; the caller passes the answer on and observes it."""
-        async with self.fleet.open(target.info.backend, call) as reply:
+    async def relay(
+        self, call: Call, target: Target, books: Books, *, prompt: Callable[[], int], answer: int = 0
+    ) -> AsyncIterator[Reply]:
+        """Send bytes of the backend's own wire; the caller passes the answer on and observes it. `prompt` counts the
+        prompt's tokens, `answer` is the most tokens it asks for."""
+        name = target.info.backend
+        await self.gate.admit(books, prompt, answer)
+        async with self._turn(name, books) as waited, self.fleet.open(name, call) as reply:
+            note_wait(books, waited)
             yield reply
+
+    def _turn(self, backend: str, books: Books) -> Turn:
+        caller = books.caller
+        return self.turns.turn(backend, books.served, caller.id or caller.name or caller.address)
 
     def backend_of(self, target: Target) -> Backend:
         return self.fleet[target.info.backend]
@@ -222,7 +249,11 @@ class Engine:
 
     async def _streamed(self, legs: Legs) -> AsyncGenerator[Batch]:
         meter = legs.meter
-        source = self._call(legs.leg(0)) if legs.total == 1 else fan_out(lambda n: self._call(legs.leg(n)), legs.total)
+        books = meter.books
+        if legs.total == 1:
+            source = self._call(legs.leg(0), books)
+        else:
+            source = fan_out(lambda n: self._call(legs.leg(n), books), legs.total)
         try:
             async with aclosing(source) as batches:
                 async for batch in batches:
@@ -244,7 +275,9 @@ class Engine:
         leg = legs.leg(0)
         body = b""
         if leg.call is not None:
-            async with self.fleet.open(leg.backend.name, leg.call) as reply:
+            name, books = leg.backend.name, legs.meter.books
+            async with self._turn(name, books) as waited, self.fleet.open(name, leg.call) as reply:
+                note_wait(books, waited)
                 body = await reply.read()
             if reply.status >= 400:
                 raise leg.refusal(reply, body)
@@ -253,9 +286,11 @@ class Engine:
         batch.append(legs.meter.close())
         return self._finished(batch)
 
-    async def _call(self, leg: Leg) -> AsyncGenerator[Batch]:
+    async def _call(self, leg: Leg, books: Books) -> AsyncGenerator[Batch]:
         if leg.call is not None:
-            async with self.fleet.open(leg.backend.name, leg.call) as reply:
+            name = leg.backend.name
+            async with self._turn(name, books) as waited, self.fleet.open(name, leg.call) as reply:
+                note_wait(books, waited)
                 if reply.status >= 400:
                     raise leg.refusal(reply, await reply.read())
                 async for data in reply.chunks():
@@ -322,6 +357,13 @@ class Engine:
             keep_alive=ask.keep_alive if ask.keep_alive is not None else keep_alive,
             sampling=with_sampling(ask.sampling, sampling),
         )
+
+
+def note_wait(books: Books, waited: float) -> None:
+    """Count a call that got its turn; of several calls of one request, the longest wait is told."""
+    books.tries += 1
+    if books.queued is None or waited > books.queued:
+        books.queued = waited
 
 
 def most(texts: Sequence[str], model: str) -> int:

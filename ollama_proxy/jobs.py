@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import watchfiles
 
-from .declared import Key, dotted, restarts, shown
+from .declared import SECTIONS, Key, dotted, restarts, shown
 from .settings import ConfigError, Loaded, Settings, changes
 
 __all__ = ["Reloader"]
@@ -177,10 +177,12 @@ def mark_of(path: Path) -> Mark:
 
 def in_force(current: Settings, wanted: Settings) -> Settings:
     """Return the wanted settings, with what needs a restart left as it is."""
-    late = {
-        name: getattr(current.server, name) for name in current.server.__struct_fields__ if restarts(("server", name))
-    }
-    return msgspec.structs.replace(wanted, server=msgspec.structs.replace(wanted.server, **late))
+    sections = {}
+    for section in SECTIONS:
+        old, new = getattr(current, section), getattr(wanted, section)
+        late = {name: getattr(old, name) for name in old.__struct_fields__ if restarts((section, name))}
+        sections[section] = msgspec.structs.replace(new, **late) if late else new
+    return msgspec.structs.replace(wanted, **sections)
 
 
 def told(key: Key, old: object, new: object, current: Settings) -> str:
@@ -191,8 +193,9 @@ def told(key: Key, old: object, new: object, current: Settings) -> str:
             return f"{name}: added ({new})" if old is None else f"{name}: removed"
         case _ if was == now:
             return f"{name}: changed"
-        case ("server", field) if restarts(key):
-            late = "as it is in force" if getattr(current.server, field) == new else "takes effect after a restart"
+        case (section, field) if restarts(key):
+            same = msgspec.to_builtins(getattr(getattr(current, section), field)) == new
+            late = "as it is in force" if same else "takes effect after a restart"
             return f"{name}: {was} → {now} ({late})"
         case _:
             return f"{name}: {was} → {now}"

@@ -165,8 +165,11 @@ class Store(Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        help("Database: empty for SQLite in the data folder, else postgresql://HOST/NAME", restart=True, secret_part=True),
+        help(
+            "Database: empty for SQLite in the data folder, or postgresql://HOST/NAME.", restart=True, secret_part=True
+        ),
     ] = ""
+    ledger: Annotated[bool, help("Whether requests are booked.", restart=True)] = True
     durability: Annotated[
         Literal["strict", "relaxed"],
         help("strict: a request is in the ledger before its answer ends; relaxed: moments later."),
@@ -296,7 +299,7 @@ class Logs(Struct, frozen=True, kw_only=True):
     """The daemon's log and the requests' log."""
 
     folder: Annotated[str, help("Where they are; empty: the user's log folder.", restart=True)] = ""
-    requests: Annotated[bool, help("Whether requests are recorded.")] = True
+    requests: Annotated[bool, help("Whether requests are recorded.", restart=True)] = True
     bodies: Annotated[Literal["all", "none"], help("Whether prompts and answers are recorded.")] = "all"
     redact: Annotated[tuple[str, ...], help("Regular expressions whose matches are blanked in bodies.")] = ()
     max_size: Annotated[int, help("Size at which a log is rotated.", size=True, ge=1024)] = 20 * 1024 * 1024

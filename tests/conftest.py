@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pytest
 from aiohttp import web
@@ -81,7 +81,12 @@ class Proxy(NamedTuple):
     said: list[str]
 
 
-Start = Callable[[str], Awaitable[Proxy]]
+class Start(Protocol):
+    """Serves an application with a config (TOML). `books`: with ledger and logs, as by default."""
+
+    def __call__(
+        self, config: str, *, books: bool = False, control: str = "", env: Mapping[str, str] = {}
+    ) -> Awaitable[Proxy]: ...
 
 
 @pytest.fixture
@@ -89,9 +94,11 @@ async def start_proxy() -> AsyncIterator[Start]:
     """Return what serves an application with the given config (TOML) on a free port, until the test ends."""
     runners: list[web.AppRunner] = []
 
-    async def start(config: str) -> Proxy:
+    async def start(config: str, *, books: bool = False, control: str = "", env: Mapping[str, str] = {}) -> Proxy:
         said: list[str] = []
-        app = build_app(load(env={}, flags={}, text=config), say=said.append, env={})
+        # Most tests have nothing to do with the ledger and the logs, and a database takes its time to be made.
+        flags = {} if books else {"store.ledger": False, "logs.requests": False}
+        app = build_app(load(env={}, flags=flags, text=config), say=said.append, env=env, control=control)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         runners.append(runner)
         await runner.setup()

@@ -40,6 +40,9 @@ LAYERS: dict[str, int] = {
     "engine": 4,
     "fanout": 4,
     "legs": 4,
+    "gate": 4,
+    "clerk": 4,
+    "keyring": 4,
     "jobs": 4,
     "server": 5,
     "daemon": 5,
@@ -59,6 +62,9 @@ NEIGHBOURS = {
     ("engine", "fanout"),
     ("engine", "legs"),
     ("legs", "fanout"),
+    ("engine", "gate"),
+    ("clerk", "gate"),
+    ("gate", "spend"),
 }
 # Layers 0 to 2 are arithmetic: nothing that waits, asks the machine, throws dice or tells the time.
 OUTSIDE = frozenset(

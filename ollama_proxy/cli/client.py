@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from .. import certs, daemon, framing
+from .. import __version__, certs, daemon, framing
 from ..server.app import build_app
 from ..settings import Loaded, load
 
@@ -34,10 +35,13 @@ class ApiError(Exception):
 
 
 class Api:
-    """A connection to the API. `base` is the URL without /v1; `embedded` whether it runs in this process."""
+    """A connection to the API. `base` is the URL without /v1; `inside` whether it runs in this process; `token` lets
+    this machine's commands in as administrators."""
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, *, inside: bool) -> None:
+    def __init__(self, session: aiohttp.ClientSession, base: str, *, inside: bool, token: str = "") -> None:
         self._session = session
+        # The daemon's own word for this user's commands; one of an older version has none.
+        self._token = token or "oproxy-cli"
         self._trust = certs.client_context(base) or True
         self.base = base
         self.inside = inside
@@ -45,7 +49,7 @@ class Api:
     @asynccontextmanager
     async def _open(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
         data = msgspec.json.encode(body) if body is not None else None
-        headers = {"authorization": "Bearer oproxy-cli", "user-agent": "oproxy"}
+        headers = {"authorization": f"Bearer {self._token}", "user-agent": f"oproxy/{__version__}"}
         if data is not None:
             headers["content-type"] = "application/json"
         try:
@@ -128,11 +132,12 @@ async def connect(config: Path | None) -> AsyncIterator[Api]:
     running = daemon.running()
     if running is not None:
         async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
-            yield Api(session, running.url, inside=False)
+            yield Api(session, running.url, inside=False, token=running.token)
         return
     loaded = load_settings(config)
     # Nobody reads a request log here, and warnings would run into the answer.
-    app = build_app(loaded, say=logging.getLogger(__name__).debug)
+    token = secrets.token_urlsafe(32)
+    app = build_app(loaded, say=logging.getLogger(__name__).debug, control=token)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -140,6 +145,6 @@ async def connect(config: Path | None) -> AsyncIterator[Api]:
         await site.start()
         host, port = runner.addresses[0][:2]
         async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
-            yield Api(session, f"http://{host}:{port}", inside=True)
+            yield Api(session, f"http://{host}:{port}", inside=True, token=token)
     finally:
         await runner.cleanup()

@@ -11,6 +11,7 @@ import gc
 import logging
 import logging.handlers
 import os
+import secrets
 import shlex
 import sys
 import time
@@ -28,10 +29,11 @@ from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..server.app import build_app
 from ..server.health import survey
-from ..server.keys import ENGINE, RELOADER, STARTED, TASKS
+from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
 from ..server.run import Ending, is_loopback, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, load
+from .failure import Failure
 from .plain import echo, interactive, paint, size
 
 __all__ = ["serve"]
@@ -74,6 +76,7 @@ def serve(
         os.environ["OPROXY_CONFIG"] = str(config.absolute())
     read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [], https=https)
     loaded = read()
+    refuse_open_door(loaded)
     if detach:
         flags = {"--host": host, "--port": port, "--log-level": log_level}
         args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
@@ -83,6 +86,18 @@ def serve(
     say = speaker(log_file, loaded.settings.server.log_level)
     with daemon.claim() as claim:
         Foreground(loaded, read, say, claim, log_file, fetch=fetch).run()
+
+
+def refuse_open_door(loaded: Loaded) -> None:
+    """Refuse to let other machines in without a key, unless that was written down. Raises Failure."""
+    settings = loaded.settings
+    if is_loopback(settings.server.host) or settings.auth.mode == "on" or settings.auth.allow_anonymous:
+        return
+    raise Failure(
+        f"{settings.server.host} can be reached by other machines, and no key is asked of them. "
+        "Ask for keys: `oproxy config set auth.mode on`, then `oproxy keys create NAME`. "
+        "Or, if everybody is really to be let in: `oproxy config set auth.allow_anonymous true`."
+    )
 
 
 def settings_of(
@@ -220,7 +235,8 @@ class Foreground:
         fetch: bool,
     ) -> None:
         self._loaded, self._say, self._claim, self._log_file, self._fetch = loaded, say, claim, log_file, fetch
-        self._app = build_app(loaded, say=say, reload=read)
+        self._token = secrets.token_urlsafe(32)
+        self._app = build_app(loaded, say=say, reload=read, control=self._token)
         self._https = open_https(loaded.settings, say=say, tls=lambda: self._app[ENGINE].snapshot.settings.tls)
         self._ending = Ending()
         self._terminal = interactive()
@@ -250,6 +266,8 @@ class Foreground:
             self._ending.ask()
         else:
             self._app[RELOADER].reload_now()
+            if (recorder := self._app.get(RECORDER)) is not None:
+                recorder.reopen()
 
     def _leaving(self, busy: int) -> None:
         grace = self._app[ENGINE].snapshot.settings.server.grace
@@ -272,11 +290,13 @@ class Foreground:
                 grace=self._loaded.settings.server.grace,
                 config=str(self._loaded.path) if self._loaded.path.exists() else None,
                 log=str(self._log_file) if self._log_file else None,
+                token=self._token,
             )
         )
         places = " and ".join(self._paint(f"{url}/v1", bold=True) for url in urls)
         self._say(f"oproxy {__version__} listens on {places}")
-        if not is_loopback(self._loaded.settings.server.host):
+        settings = self._loaded.settings
+        if settings.auth.mode == "off" and not is_loopback(settings.server.host):
             self._say(self._paint("Other machines can reach this address, and no key is asked of them.", fg="yellow"))
         ca = certs.ca_file() if self._https is not None and self._https.mode == "mkcert" else None
         for line in ("", *export_lines(urls[0]), *(ca_lines(ca) if ca else ()), ""):

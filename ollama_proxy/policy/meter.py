@@ -1,45 +1,19 @@
-"""The books of one request: what it asked, who answered, and what the answer took. Pure: the clock and the tokenizer
-come in as functions.
+"""Watching an answer go by for its books: first token and usage. Pure: the clock and the tokenizer come in as
+functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from ..events import Event, Finish, Note, Text, Thinking, ToolDelta, Usage
+from .books import Books
 
-__all__ = ["Books", "Meter"]
+__all__ = ["Meter"]
 
 Batch = list[Event]
-
-
-class Books:
-    """What is known of one request so far: what it asked, who answered, and what it took. Times are clock seconds.
-
-    Filled while the request runs; whoever holds it when the request ends writes it down.
-    """
-
-    __slots__ = (
-        "asked", "backend", "code", "ended", "first", "ignored", "notes", "served", "started", "status", "stream",
-        "usage",
-    )  # fmt: skip
-
-    def __init__(self, started: float) -> None:
-        self.started = started
-        self.first: float | None = None
-        self.ended: float | None = None
-        self.asked = ""
-        self.served = ""
-        self.backend = ""
-        self.stream = False
-        self.status = 0
-        self.code: str | None = None
-        self.usage: Usage | None = None
-        self.ignored: tuple[str, ...] = ()
-        self.notes: dict[str, Any] = {}
 
 
 class Meter:
@@ -58,7 +32,7 @@ class Meter:
         model: str,
         copies: int | None = None,
     ) -> None:
-        self._books = books
+        self.books = books
         self._clock = clock
         self._estimate = prompt
         self._count = count
@@ -71,8 +45,8 @@ class Meter:
 
     def see(self, batch: Batch) -> Batch:
         """Return the batch without its Usage events, having noted what is of interest."""
-        if self._books.first is None and batch:
-            self._books.first = self._clock()
+        if self.books.first is None and batch:
+            self.books.first = self._clock()
         if len(batch) == 1 and type(batch[0]) is Text:
             # The usual case: one token.
             self._said.append(batch[0].text)
@@ -90,7 +64,7 @@ class Meter:
                 case Finish():
                     self._choices += 1
                 case Note(values=values):
-                    self._books.notes.update(values)
+                    self.books.notes.update(values)
             out.append(event)
         return out
 
@@ -108,7 +82,7 @@ class Meter:
             total = Usage(prompt=self._estimate(), completion=said, exact=False)
         if self._thoughts and not total.reasoning:
             total = msgspec.structs.replace(total, reasoning=self._reasoning(total.completion))
-        self._books.usage = total
+        self.books.usage = total
         return total
 
     def _reasoning(self, completion: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -18,13 +19,34 @@ from ..backends import table
 from ..backends.base import Backend
 from ..backends.fleet import Fleet
 from ..backends.images import ImageFetcher
+from ..clerk import Clerk
 from ..engine import Engine, Snapshot
+from ..gate import Gate
 from ..jobs import Reloader
+from ..limits import MemoryLimiter, open_limiter
 from ..policy.route import Names
 from ..settings import BackendSettings, Loaded, Settings
+from ..spend import Spend
+from ..store import Ledger
 from ..tasks import Tasks
 from ..translate import openapi
-from .keys import CLOCK, ENGINE, NEW_ID, RELOADER, SAY, STARTED, TASKS, WALL
+from ..turns import Rules, Turns
+from . import accounting
+from .keys import (
+    CLERK,
+    CLOCK,
+    ENGINE,
+    FAILURES,
+    KEYRING,
+    NEW_ID,
+    RECORDER,
+    RELOADER,
+    SAY,
+    STARTED,
+    STORE,
+    TASKS,
+    WALL,
+)
 from .middleware import edge
 from .pages import DOCUMENT
 from .routes import ROUTES, add_routes
@@ -43,9 +65,11 @@ def build_app(
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     new_id: Callable[[], str] | None = None,
+    control: str = "",
 ) -> web.Application:
     """Return the application for these settings. `say` gets a line for each request and each change of the config;
-    `reload` reads the config anew (None: the config is never reloaded)."""
+    `reload` reads the config anew (None: the config is never reloaded); `control` is the token of this machine's own
+    commands. Raises StoreError and LimitsError where the database or the limits' server cannot be used."""
     settings = loaded.settings
     new_id = new_id or ids()
     say = say or log.info
@@ -53,14 +77,29 @@ def build_app(
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
     app[TASKS] = Tasks()
+    app[FAILURES] = MemoryLimiter(clock)
+    store = accounting.keep_books(app, settings, env, control)
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
-    app[ENGINE] = Engine(
-        snapshot=snapshot_of(settings), fleet=fleet, images=fetcher_of(settings), new_id=new_id, clock=clock
+    spend = Spend(settings.budget, wall=wall, load=accounting.spent_of(store), say=say, tasks=app[TASKS])
+    gate = Gate(
+        open_limiter(settings.limits.url, clock=clock, on_error=settings.limits.on_error, say=say),
+        spend,
+        settings.limits,
     )
+    app[ENGINE] = Engine(
+        snapshot=snapshot_of(settings),
+        fleet=fleet,
+        images=fetcher_of(settings),
+        gate=gate,
+        turns=Turns(clock, Rules.of(settings)),
+        new_id=new_id,
+        clock=clock,
+    )
+    app[CLERK] = Clerk(gate, None, settings, clock=clock)
     app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
     if reload is not None:
-        app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder), say=say)
+        app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder, env), say=say)
     add_routes(app)
     app.cleanup_ctx.append(background)
     return app
@@ -75,12 +114,28 @@ def ids() -> Callable[[], str]:
 
 async def background(app: web.Application) -> AsyncIterator[None]:
     """Start what runs beside the requests, and give everything back at the end."""
+    tasks, clerk = app[TASKS], app[CLERK]
     if (reloader := app.get(RELOADER)) is not None:
-        app[TASKS].start(reloader.run(), name="reload")
+        tasks.start(reloader.run(), name="reload")
+    if (store := app.get(STORE)) is not None:
+        tasks.start(app[KEYRING].run(), name="keys")
+        settings = app[ENGINE].snapshot.settings
+        if settings.store.ledger:
+            clerk.ledger = Ledger(store, loop=asyncio.get_running_loop(), clock=app[WALL])
+            clerk.configure(settings)
+            tasks.start(accounting.look_after(store, app), name="ledger")
+    tasks.start(asyncio.to_thread(clerk.prices.warm), name="prices")
     yield
-    await app[TASKS].aclose()
+    await tasks.aclose()
     await app[ENGINE].fleet.aclose()
     await app[ENGINE].images.aclose()
+    await clerk.gate.limiter.aclose()
+    if clerk.ledger is not None:
+        await clerk.ledger.aclose()
+    if (recorder := app.get(RECORDER)) is not None:
+        await asyncio.to_thread(recorder.close)
+    if store is not None:
+        await asyncio.to_thread(store.close)
 
 
 def snapshot_of(settings: Settings) -> Snapshot:
@@ -132,7 +187,7 @@ class Builder:
         return table.build(name, env=self._env, clock=self._clock, data_dir=data_dir, **fields)
 
 
-def applier(app: web.Application, builder: Builder) -> Callable[[Settings], None]:
+def applier(app: web.Application, builder: Builder, env: Mapping[str, str]) -> Callable[[Settings], None]:
     """Return what takes over new settings: all of it between two requests, nothing of a running one."""
 
     def apply(settings: Settings) -> None:
@@ -141,6 +196,8 @@ def applier(app: web.Application, builder: Builder) -> Callable[[Settings], None
         engine.snapshot = snapshot_of(settings)
         old, engine.images = engine.images, fetcher_of(settings)
         app[TASKS].start(old.aclose(), name="close-images")
+        engine.turns.change(Rules.of(settings))
+        accounting.configure(app, settings, env)
         for member in engine.fleet.replace(backends):
             app[TASKS].start(member.release(), name=f"release-{member.backend.name}")
 

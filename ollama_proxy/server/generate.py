@@ -11,17 +11,25 @@ from ..events import Event, Note, Usage
 from ..translate import chat, completions, embeddings, validate
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from .keys import BOOKS, ENGINE, NEW_ID, WALL
+from .door import note_tag
+from .keys import BODY, BOOKS, ENGINE, NEW_ID, WALL
 from .relay import relay
 from .reply import json_bytes, stream
 
 __all__ = ["chat_completions", "create_completion", "create_embedding"]
 
 
+async def body_of(request: web.Request) -> bytes:
+    """Read the body, and keep it for the recorder."""
+    body = request[BODY] = await request.read()
+    return body
+
+
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    shape, fields = validate.decode(await request.read(), ChatRequest)
+    shape, fields = validate.decode(await body_of(request), ChatRequest)
+    note_tag(books, shape)
     target = await engine.route(shape.model, "chat", books)
     if engine.passes(target, "/chat/completions"):
         return await relay(request, "/chat/completions", fields, target)
@@ -45,7 +53,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 async def create_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    shape, fields = validate.decode(await request.read(), CompletionRequest)
+    shape, fields = validate.decode(await body_of(request), CompletionRequest)
+    note_tag(books, shape)
     target = await engine.route(shape.model, "completion", books)
     if engine.passes(target, "/completions"):
         return await relay(request, "/completions", fields, target)
@@ -88,7 +97,8 @@ def best(ask: CompletionAsk, events: Sequence[Event]) -> Sequence[Event]:
 async def create_embedding(request: web.Request) -> web.StreamResponse:
     """POST /v1/embeddings."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    shape, fields = validate.decode(await request.read(), EmbeddingRequest)
+    shape, fields = validate.decode(await body_of(request), EmbeddingRequest)
+    note_tag(books, shape)
     target = await engine.route(shape.model, "embedding", books)
     if engine.passes(target, "/embeddings"):
         return await relay(request, "/embeddings", fields, target)

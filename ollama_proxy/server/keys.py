@@ -7,14 +7,43 @@ from typing import Any
 
 from aiohttp import web
 
+from ..clerk import Clerk
 from ..engine import Engine
 from ..jobs import Reloader
-from ..policy.meter import Books
+from ..keyring import Keyring
+from ..limits import MemoryLimiter
+from ..policy.books import Books
+from ..recorder import Recorder
+from ..store import Store
 from ..tasks import Tasks
 
-__all__ = ["BOOKS", "CLOCK", "ENGINE", "NEW_ID", "RELOADER", "REQUEST_ID", "SAY", "STARTED", "TASKS", "WALL"]
+__all__ = [
+    "BODY",
+    "BOOKS",
+    "CHUNKS",
+    "CLERK",
+    "CLOCK",
+    "ENGINE",
+    "FAILURES",
+    "KEYRING",
+    "NEW_ID",
+    "RECORDER",
+    "RELOADER",
+    "SAY",
+    "STARTED",
+    "STORE",
+    "TASKS",
+    "WALL",
+]
 
 ENGINE = web.AppKey("engine", Engine)
+CLERK = web.AppKey("clerk", Clerk)
+KEYRING = web.AppKey("keyring", Keyring)
+# Wrong keys by address.
+FAILURES = web.AppKey("failures", MemoryLimiter)
+# Only where there is a database; where requests are recorded.
+STORE = web.AppKey("store", Store)
+RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
 RELOADER = web.AppKey("reloader", Reloader)
 SAY: web.AppKey[Callable[[str], None]] = web.AppKey("say")
@@ -28,4 +57,7 @@ NEW_ID: web.AppKey[Callable[[], str]] = web.AppKey("new_id")
 STARTED: web.AppKey[dict[str, Any]] = web.AppKey("started")
 
 BOOKS = web.RequestKey("books", Books)
-REQUEST_ID = web.RequestKey("request_id", str)
+# The body as it came, for the recorder.
+BODY: web.RequestKey[bytes] = web.RequestKey("body")
+# What is sent of a stream, with the clock's seconds, for the recorder.
+CHUNKS: web.RequestKey[list[tuple[float, bytes]]] = web.RequestKey("chunks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
-from ..policy.meter import Books
+from ..policy.books import Books
 
 __all__ = ["request_line"]
 

@@ -15,11 +15,14 @@ import msgspec
 from aiohttp import web
 
 from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, NotFound, OproxyError, TooLarge
+from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
-from ..policy.meter import Books
+from ..policy.books import Books
 from ..settings import Settings
-from .keys import BOOKS, CLOCK, ENGINE, NEW_ID, REQUEST_ID, SAY, WALL
+from .door import enter
+from .keys import BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
+from .recording import record
 
 __all__ = ["edge", "error_response", "head"]
 
@@ -30,9 +33,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What a browser's script may read of an answer. OpenAI exposes X-Request-ID; ours come beside it.
 EXPOSED = (
     "x-request-id, openai-processing-ms, openai-version, x-oproxy-backend, x-oproxy-model, x-oproxy-ignored, "
-    "x-oproxy-schema-miss, retry-after"
+    "x-oproxy-schema-miss, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
-ALLOWED_HEADERS = "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key"
+ALLOWED_HEADERS = (
+    "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key, x-oproxy-tag"
+)
 
 
 def own_names() -> frozenset[str]:
@@ -49,40 +56,51 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Wrap every handler. Nothing but a response, an aiohttp.web error or a cancellation gets past it."""
     app = request.app
     clock = app[CLOCK]
-    books = Books(clock())
+    books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
     request[BOOKS] = books
-    request[REQUEST_ID] = f"req_{app[NEW_ID]()[:32]}"
+    clerk = app[CLERK]
     try:
         response = await guarded(request, handler, app[ENGINE].snapshot.settings)
     except OproxyError as exc:
         books.code = exc.code
         response = error_response(exc)
-    except asyncio.CancelledError:
-        books.status, books.code = ClientGone.status, ClientGone.code
-        raise
-    except ConnectionResetError:
-        # The client left while we wrote to it; there is nobody to tell.
+    except (asyncio.CancelledError, ConnectionResetError):
+        # The client left, perhaps while we wrote to it; there is nobody to tell.
         books.status, books.code = ClientGone.status, ClientGone.code
         raise
     except Exception:
-        log.exception("request %s failed", request[REQUEST_ID])
+        log.exception("request %s failed", books.id)
         books.code = "internal"
-        response = error_response(Internal(request[REQUEST_ID]))
+        response = error_response(Internal(books.id))
     finally:
         books.ended = clock()
-        if books.status:
-            app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+        if books.status == ClientGone.status:
+            clerk.close_now(books)
+            tell(request, books, b"")
     if not response.prepared:
+        books.status = response.status
         response.headers.update(head(request))
-    books.status = response.status
-    app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+        await clerk.close(books)
+        tell(request, books, response.body if isinstance(response, web.Response) else b"")
+    else:
+        books.status = response.status
+        clerk.close_now(books)
+        tell(request, books, None)
     return response
+
+
+def tell(request: web.Request, books: Books, answer: object) -> None:
+    """Say the request's one line, and record it."""
+    app = request.app
+    app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+    if books.endpoint and (recorder := app.get(RECORDER)) is not None:
+        record(recorder, app[CLERK], request, answer)
 
 
 async def guarded(request: web.Request, handler: Handler, settings: Settings) -> web.StreamResponse:
     """Check where the request comes from, then let the handler answer; aiohttp's own refusals become ours."""
     server = settings.server
-    if not known_host(request.headers.get("host", ""), server.allowed_hosts):
+    if not known_host(request.headers.get("host", ""), server.allowed_hosts, settings.tls.names):
         raise Forbidden(
             f"The host name {printable(request.headers.get('host', ''))} is not served here. "
             "Use localhost or 127.0.0.1, or add the name to allowed_hosts under [server]."
@@ -95,6 +113,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         )
     if request.method == "OPTIONS":
         return preflight()
+    enter(request, settings)
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge as exc:
@@ -116,9 +135,9 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
 
 
 @functools.lru_cache(maxsize=256)
-def known_host(host: str, allowed: tuple[str, ...]) -> bool:
+def known_host(host: str, allowed: tuple[str, ...], certified: tuple[str, ...]) -> bool:
     """Return whether we may be called by this name. Remembered: a client says the same one each time."""
-    return host_allowed(host, own_names=OWN, allowed_hosts=allowed)
+    return host_allowed(host, own_names=OWN, allowed_hosts=(*allowed, *certified))
 
 
 def printable(text: str) -> str:
@@ -151,12 +170,16 @@ def head(request: web.Request) -> dict[str, str]:
     books = request[BOOKS]
     elapsed = request.app[CLOCK]() - books.started
     headers = {
-        "x-request-id": request[REQUEST_ID],
+        "x-request-id": books.id,
         "openai-processing-ms": str(round(elapsed * 1000)),
         "openai-version": "2020-10-01",
         "x-oproxy-backend": books.backend,
         "x-oproxy-model": header_text(books.served),
     }
+    if books.queued is not None:
+        headers["x-oproxy-queue-ms"] = str(round(books.queued * 1000))
+    if books.limits is not None:
+        headers |= limit.headers(books.limits)
     if books.ignored:
         headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
     if miss := books.notes.get("schema_miss"):

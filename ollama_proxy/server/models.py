@@ -11,6 +11,7 @@ from ..backends.base import Backend
 from ..engine import Engine
 from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
+from ..policy import credentials
 from ..translate import models
 from .keys import BOOKS, ENGINE
 from .middleware import head
@@ -33,8 +34,11 @@ async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models: what the backends list, and the aliases."""
     engine = request.app[ENGINE]
     listed = await engine.fleet.listed()
-    names = engine.snapshot.names
-    return json_bytes(models.write_list(listed, names.aliases(listed)))
+    aliases = engine.snapshot.names.aliases(listed)
+    if (key := request[BOOKS].caller.key) is not None and key.models:
+        listed = tuple(info for info in listed if credentials.allows(key.models, info.id))
+        aliases = {name: info for name, info in aliases.items() if credentials.allows(key.models, name)}
+    return json_bytes(models.write_list(listed, aliases))
 
 
 async def retrieve_model(request: web.Request) -> web.Response:

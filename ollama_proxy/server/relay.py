@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from .. import tokens
 from ..errors import OproxyError
 from ..model import Call
 from ..policy.route import Target
 from ..translate import passthrough
-from .keys import BOOKS, CLOCK, ENGINE
+from .keys import BOOKS, CLERK, CLOCK, ENGINE
 from .reply import EventStream, json_bytes
 
 __all__ = ["relay"]
@@ -25,7 +26,14 @@ async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw],
     books.stream = passthrough.streams(fields)
     observe = books.stream and not passthrough.asks_usage(fields)
     call = Call("POST", path, passthrough.rewrite_request(fields, model=target.info.id, observe=observe))
-    async with engine.relay(call, target) as reply:
+    prompt = fields.get(PROMPTS[path])
+
+    def size() -> int:
+        # About: the JSON around the text is counted with it.
+        return tokens.count(bytes(prompt).decode(errors="replace")) if prompt is not None else 0
+
+    answer = passthrough.most_tokens(fields)
+    async with engine.relay(call, target, books, prompt=size, answer=answer) as reply:
         if reply.status >= 400:
             raise backend.wire.error(
                 reply.status,
@@ -47,15 +55,28 @@ async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw],
                     if books.first is None and observer.first_token:
                         books.first = request.app[CLOCK]()
                     if passed := observer.feed(data):
+                        if observer.done:
+                            await closed(request, observer)
                         await out.write(passed)
                 if rest := observer.flush():
+                    await closed(request, observer)
                     await out.write(rest)
             except OproxyError as exc:
                 if not out.begun:
                     raise
                 books.code = exc.code
+                await closed(request, observer)
                 await out.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+            await closed(request, observer)
             return await out.end()
         finally:
             books.usage = observer.usage
             out.stop()
+
+
+async def closed(request: web.Request, observer: passthrough.StreamObserver) -> None:
+    """Close the books before the client can know that it has all."""
+    books = request[BOOKS]
+    books.usage = observer.usage
+    books.status = 200
+    await request.app[CLERK].close(books)

@@ -17,7 +17,7 @@ from aiohttp import web
 from .. import framing
 from ..errors import Internal, OproxyError
 from ..events import Event, Fail
-from .keys import BOOKS, ENGINE, REQUEST_ID, TASKS
+from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS
 from .middleware import head
 
 __all__ = ["EventStream", "Writer", "json_bytes", "stream"]
@@ -44,6 +44,7 @@ class EventStream:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
+        self._kept = request.get(CHUNKS)
         self._response: web.StreamResponse | None = None
         self._lock = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
@@ -74,7 +75,9 @@ class EventStream:
 
     async def write(self, data: bytes) -> None:
         response = self._response or await self.begin()
-        self._last = self._loop.time()
+        self._last = now = self._loop.time()
+        if self._kept is not None:
+            self._kept.append((now, data))
         await response.write(data)
 
     async def end(self) -> web.StreamResponse:
@@ -125,14 +128,21 @@ async def stream(request: web.Request, batches: AsyncGenerator[list[Event]], wri
         try:
             async with aclosing(batches) as source:
                 async for batch in source:
-                    failed = failed or type(batch[-1]) is Fail
+                    last = batch[-1]
+                    if type(last) is Fail:
+                        failed = True
+                        break
                     if documents := writer.feed(batch):
                         await out.write(framed(documents))
+            if failed and isinstance(last, Fail):
+                # Only now it is known what the answer took.
+                await closed(request, last.error.code)
+                await out.write(framed(writer.feed(batch)))
         except OproxyError as exc:
             if not out.begun:
                 raise
             failed = True
-            request[BOOKS].code = exc.code
+            await closed(request, exc.code)
             await out.write(framed(writer.feed([Fail(exc)])))
         except ConnectionError:
             # The client has left; there is nobody to tell.
@@ -142,14 +152,23 @@ async def stream(request: web.Request, batches: AsyncGenerator[list[Event]], wri
                 raise
             # The status is sent, so the stream itself has to say it.
             failed = True
-            log.exception("request %s failed in its stream", request[REQUEST_ID])
-            request[BOOKS].code = "internal"
-            await out.write(framed(writer.feed([Fail(Internal(request[REQUEST_ID]))])))
+            log.exception("request %s failed in its stream", request[BOOKS].id)
+            await closed(request, "internal")
+            await out.write(framed(writer.feed([Fail(Internal(request[BOOKS].id))])))
         if not failed:
+            await closed(request, None)
             await out.write(framed(writer.flush()) + framing.DONE)
         return await out.end()
     finally:
         out.stop()
+
+
+async def closed(request: web.Request, code: str | None) -> None:
+    """Close the books before the client can know that it has all."""
+    books = request[BOOKS]
+    books.code = books.code or code
+    books.status = 200
+    await request.app[CLERK].close(books)
 
 
 def framed(documents: Sequence[bytes]) -> bytes:

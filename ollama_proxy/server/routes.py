@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import generate, health, models, pages
+from . import account_keys, generate, health, models, pages
 
 __all__ = ["ROUTES", "Row", "add_routes"]
 
@@ -46,6 +46,12 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("POST", "/oproxy/pull", "Fetch a model, with progress", None, "oproxy"), models.pull),
     Row(Route("POST", "/oproxy/load", "Bring a model into memory", None, "oproxy"), models.load),
     Row(Route("POST", "/oproxy/unload", "Take a model out of memory", None, "oproxy"), models.unload),
+    Row(Route("GET", "/oproxy/keys", "List the keys", None, "oproxy"), account_keys.list_keys),
+    Row(Route("POST", "/oproxy/keys", "Make a key", None, "oproxy"), account_keys.create_key),
+    Row(Route("POST", "/oproxy/keys/{key}", "Change a key", None, "oproxy"), account_keys.change_key),
+    Row(Route("DELETE", "/oproxy/keys/{key}", "Remove a key", None, "oproxy"), account_keys.remove_key),
+    Row(Route("POST", "/oproxy/keys/{key}/rotate", "Give a key a new secret", None, "oproxy"), account_keys.rotate_key),
+    Row(Route("GET", "/oproxy/keys/{key}/usage", "Tell what a key used", None, "oproxy"), account_keys.key_usage),
 )
 
 # A model's name may hold slashes, raw or as %2F.

@@ -48,6 +48,19 @@ def asks_usage(fields: Mapping[str, Raw]) -> bool:
     return bytes(_nested(fields, "stream_options").get("include_usage", b"")) == b"true"
 
 
+def most_tokens(fields: Mapping[str, Raw]) -> int:
+    """Return the most tokens that a request asks for, all its choices together; 0 where it does not say."""
+    most = _number(fields, "max_completion_tokens") or _number(fields, "max_tokens")
+    return most * max(1, _number(fields, "n"))
+
+
+def _number(fields: Mapping[str, Raw], name: str) -> int:
+    try:
+        return max(0, msgspec.json.decode(fields[name], type=int))
+    except (KeyError, *_BROKEN):
+        return 0
+
+
 def rewrite_request(fields: Mapping[str, Raw], *, model: str, observe: bool) -> bytes:
     """Return the request body with the backend's name of the model. `observe`: ask for the stream's usage too."""
     changed = dict(fields)
@@ -105,7 +118,7 @@ class StreamObserver:
         self._strip = strip_usage
         self._held: list[bytes] = []
         self._size = 0
-        self._done = False
+        self.done = False
         self._open: set[int] = set()
 
     def feed(self, data: bytes) -> bytes:
@@ -136,7 +149,7 @@ class StreamObserver:
         if _ends(rest):
             # Only the empty line after the last event is missing.
             self._event(rest.rstrip(b"\r\n") + b"\n\n", out)
-        if self._done or self.error is not None:
+        if self.done or self.error is not None:
             return b"".join(out)
         if self.finish is not None and not self._open:
             # Complete; clients that wait for the mark are not left waiting.
@@ -174,7 +187,7 @@ class StreamObserver:
             if not bare.startswith(b"data:"):
                 written.append(line)
             elif payload.strip() == b"[DONE]":
-                self._done = True
+                self.done = True
                 written.append(line)
             else:
                 passed = self._record(payload)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ollama_proxy.events import Event, Finish, Note, Text, Thinking, Usage
-from ollama_proxy.policy.meter import Books, Meter
+from ollama_proxy.policy.books import Books
+from ollama_proxy.policy.meter import Meter
 
 
 def words(text: str, model: str) -> int:

@@ -1,0 +1,83 @@
+"""Closing the books: what an ended request cost, its place in limits and budgets settled, its row in the ledger. Called
+once for each request, before the last byte of its answer. Never decides what a client gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .account import Entry
+from .errors import Overloaded
+from .gate import Gate
+from .policy.books import Books, entry_of
+from .pricing import Prices
+from .sections import BackendSettings, Settings
+from .store import Ledger
+
+__all__ = ["Clerk"]
+
+
+class Clerk:
+    """Closes books. `ledger` is None where none is kept; `clock` gives the seconds that books are kept in."""
+
+    def __init__(self, gate: Gate, ledger: Ledger | None, settings: Settings, *, clock: Callable[[], float]) -> None:
+        self.gate = gate
+        self.ledger = ledger
+        self._clock = clock
+        self.prices: Prices
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Go by other prices and rules from now on."""
+        self.prices = Prices(settings.prices)
+        self._backends = settings.backends
+        self._refuse = settings.store.on_error == "refuse"
+        if self.ledger is not None:
+            self.ledger.durability = settings.store.durability
+            self.ledger.buffer = settings.store.buffer
+
+    def ready(self) -> None:
+        """Refuse work that could not be booked, if that is wanted. Raises Overloaded."""
+        if self._refuse and self.ledger is not None and self.ledger.failing:
+            raise Overloaded(
+                "The ledger cannot be written, and [store] on_error says to refuse requests then. "
+                "`oproxy status` shows the cause.",
+                wait=5.0,
+                code="ledger_unavailable",
+            )
+
+    async def close(self, books: Books) -> None:
+        """Close the books and return when the row is committed (at once, where the settings or a failing database say
+        so)."""
+        if (entry := self._closed(books)) is not None and self.ledger is not None:
+            await self.ledger.write(entry)
+
+    def close_now(self, books: Books) -> None:
+        """The same without waiting, for a request that nobody waits for any more."""
+        if (entry := self._closed(books)) is not None and self.ledger is not None:
+            self.ledger.write_later(entry)
+
+    def entry(self, books: Books) -> Entry:
+        """Return the row of a request as it is now."""
+        cost, listed = self._money(books)
+        return entry_of(books, cost=cost, listed=listed, now=self._clock())
+
+    def _closed(self, books: Books) -> Entry | None:
+        if books.closed:
+            return None
+        books.closed = True
+        cost, listed = self._money(books)
+        self.gate.settle(books, cost, listed)
+        if not books.endpoint or self.ledger is None:
+            return None
+        return entry_of(books, cost=cost, listed=listed, now=self._clock())
+
+    def _money(self, books: Books) -> tuple[int | None, int | None]:
+        """Return what the tokens cost here, and on the model that was asked for (nano-dollars)."""
+        usage = books.usage
+        if usage is None:
+            return 0, 0
+        backend = self._backends.get(books.backend) or BackendSettings(type="ollama")
+        seconds = (books.ended if books.ended is not None else self._clock()) - books.started
+        cost = self.prices.cost(backend.type, backend.url, books.served, usage, seconds)
+        return cost, self.prices.list_price(books.asked, usage)

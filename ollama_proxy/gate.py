@@ -1,0 +1,71 @@
+"""The gate before the models: which limits hold for a request, whether it fits them and its budgets, and what it really
+took once it has ended. Where buckets are kept is `limits/`' business, what was spent `spend`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from .limits import Limiter, tiers
+from .policy.books import Books
+from .policy.limit import refusal
+from .policy.rates import Planner, Rules, Tier
+from .sections import Limits
+from .spend import Spend
+
+__all__ = ["ORGANIZATION", "Gate", "rules_of"]
+
+# What we call ourselves where OpenAI names the organization.
+ORGANIZATION = "org-oproxy"
+
+
+class Gate:
+    """Lets requests in and settles them. `limiter` keeps the buckets, `spend` the budgets."""
+
+    def __init__(self, limiter: Limiter, spend: Spend, settings: Limits) -> None:
+        self.limiter = limiter
+        self.spend = spend
+        self.configure(settings)
+
+    def configure(self, settings: Limits) -> None:
+        """Go by other limits from now on; what is in the buckets stays."""
+        self._refund = settings.accounting == "settled"
+        self._planner = Planner(rules_of(settings), tiers.load)
+
+    def tier(self, name: str) -> Tier | None:
+        """Return a preset by its name."""
+        return self._planner.tier(name)
+
+    async def admit(self, books: Books, prompt: Callable[[], int], answer: int) -> None:
+        """Let a request in, or raise RateLimited or QuotaExceeded. `prompt` counts its prompt's tokens (called only
+        where something depends on it), `answer` is the most tokens it asks for (0: it does not say)."""
+        caller = books.caller
+        plan = self._planner.plan(caller, books.asked, books.served)
+        size = 0
+        if plan.by_tokens or self.spend.counts(caller):
+            size = prompt()
+        if plan.fixed or plan.by_tokens:
+            charges = plan.charges(size + answer)
+            verdict = self.limiter.admit_now(charges) or await self.limiter.admit(charges)
+            if verdict.refused is not None:
+                raise refusal(verdict, model=books.asked, organization=ORGANIZATION)
+            books.limits = verdict
+        books.reserved = self.spend.reserve(caller, books.asked, size, answer)
+
+    def settle(self, books: Books, cost: int | None, listed: int | None) -> None:
+        """Take back what a request did not take, and count what it took. Harmless when nothing was taken."""
+        usage = books.usage
+        tokens = usage.prompt + usage.completion if usage is not None else None
+        if books.limits is not None:
+            # One that got no answer at all took its prompt's place, but gave nothing for it.
+            self.limiter.settle(books.limits, tokens if tokens is not None else 0, refund=self._refund)
+        if books.reserved is not None:
+            self.spend.settle(books.reserved, cost=cost or 0, listed=listed or 0, tokens=tokens or 0)
+            books.reserved = None
+
+
+def rules_of(settings: Limits) -> Rules:
+    """Return [limits] as the plain values that `policy.rates` knows."""
+    return msgspec.convert(settings, Rules, from_attributes=True)

@@ -1,0 +1,175 @@
+"""The handlers behind `oproxy keys` and `oproxy run`: make, list, change and remove keys, and tell what one used.
+
+Only for administrators and this machine's own commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from ..account import Budget, Key, Rates
+from ..errors import Invalid, NotFound, Overloaded
+from ..policy import credentials
+from ..store import Missing, Store, StoreError
+from ..store.spent import used_by
+from .keys import ENGINE, KEYRING, NEW_ID, STORE, WALL
+from .reply import json_bytes
+
+__all__ = ["change_key", "create_key", "key_usage", "list_keys", "remove_key", "rotate_key", "told"]
+
+T = TypeVar("T")
+
+PRESETS_ARE = "free, tier1 to tier5, or one of [limits.tiers] in the config"
+
+
+class Wanted(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of POST /oproxy/keys; of a change, what is not sent stays."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    expires: float | msgspec.UnsetType | None = msgspec.UNSET
+    models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    endpoints: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    tier: str | msgspec.UnsetType = msgspec.UNSET
+    rates: Rates | msgspec.UnsetType = msgspec.UNSET
+    budget: Budget | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    model: str | msgspec.UnsetType | None = msgspec.UNSET
+    admin: bool | msgspec.UnsetType = msgspec.UNSET
+    # Whether the key is revoked; only of a change.
+    revoked: bool | msgspec.UnsetType = msgspec.UNSET
+    # Said by `oproxy run`: the key is removed with its run.
+    ephemeral: bool = False
+
+
+async def create_key(request: web.Request) -> web.Response:
+    """POST /oproxy/keys: make a key. The answer holds it, for this once."""
+    fields = fields_of(request, await wanted(request))
+    app = request.app
+    secret = credentials.new_secret(os.urandom(25))
+    fields.setdefault("name", "unnamed")
+    taken = {key.name for key in app[KEYRING].all() if key.revoked is None}
+    if fields["name"] in taken:
+        raise Invalid(f"There is a key named {fields['name']!r} already.", param="name", code="name_taken")
+    key = Key(
+        id=f"key_{app[NEW_ID]()[:16]}",
+        digest=credentials.digest(secret),
+        shown=credentials.shown(secret),
+        created=app[WALL](),
+        **fields,
+    )
+    await ask(request, lambda store: store.keys.add(key))
+    return json_bytes(msgspec.json.encode({**told(key), "key": secret}))
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    """GET /oproxy/keys: every key, without its secret."""
+    if request.app.get(STORE) is not None:
+        await ask(request, lambda store: None)
+    return json_bytes(msgspec.json.encode({"keys": [told(key) for key in request.app[KEYRING].all()]}))
+
+
+async def change_key(request: web.Request) -> web.Response:
+    """POST /oproxy/keys/{key}: change what it may."""
+    key = find(request)
+    fields = fields_of(request, await wanted(request))
+    changed = await ask(request, lambda store: store.keys.change(key.id, **fields))
+    return json_bytes(msgspec.json.encode(told(changed)))
+
+
+async def rotate_key(request: web.Request) -> web.Response:
+    """POST /oproxy/keys/{key}/rotate: a new secret for the same key; the old one opens nothing from now on."""
+    key = find(request)
+    secret = credentials.new_secret(os.urandom(25))
+    fields = {"digest": credentials.digest(secret), "shown": credentials.shown(secret)}
+    changed = await ask(request, lambda store: store.keys.change(key.id, **fields))
+    return json_bytes(msgspec.json.encode({**told(changed), "key": secret}))
+
+
+async def remove_key(request: web.Request) -> web.Response:
+    """DELETE /oproxy/keys/{key}: forget it; its rows in the ledger stay."""
+    key = find(request)
+    await ask(request, lambda store: store.keys.remove(key.id))
+    return json_bytes(msgspec.json.encode({"id": key.id, "deleted": True}))
+
+
+async def key_usage(request: web.Request) -> web.Response:
+    """GET /oproxy/keys/{key}/usage: what it used since it was made."""
+    key = find(request)
+    used = await ask(request, lambda store: used_by(store, key.id, key.created))
+    return json_bytes(msgspec.json.encode({"id": key.id, "name": key.name, **used}))
+
+
+async def wanted(request: web.Request) -> Wanted:
+    try:
+        return msgspec.json.decode(await request.read(), type=Wanted)
+    except msgspec.DecodeError as exc:
+        raise Invalid(f"The body does not describe a key: {exc}.") from exc
+
+
+def fields_of(request: web.Request, body: Wanted) -> dict[str, Any]:
+    """Return what was sent as fields of a key."""
+    fields = {
+        name: value
+        for name in body.__struct_fields__
+        if name not in ("ephemeral", "revoked") and (value := getattr(body, name)) is not msgspec.UNSET
+    }
+    if body.revoked is not msgspec.UNSET:
+        fields["revoked"] = request.app[WALL]() if body.revoked else None
+    if "model" in fields:
+        fields["model"] = fields["model"] or ""
+    if "name" in fields and not (fields["name"] and fields["name"].isprintable() and len(fields["name"]) <= 100):
+        raise Invalid("A key's name has 1 to 100 printable characters.", param="name")
+    if fields.get("tier") and request.app[ENGINE].gate.tier(fields["tier"]) is None:
+        raise Invalid(f"There is no tier {fields['tier']!r}. Known: {PRESETS_ARE}.", param="tier")
+    return fields
+
+
+def find(request: web.Request) -> Key:
+    """Return the key that the URL names by id, name or the end of what is shown."""
+    name = request.match_info["key"]
+    keys = request.app[KEYRING].all()
+    found = [key for key in keys if name in (key.id, key.name)] or [
+        key for key in keys if len(name) >= 4 and key.shown.endswith(name)
+    ]
+    if not found:
+        raise NotFound(f"There is no key {name!r}. `oproxy keys list` shows them.")
+    if len(found) > 1:
+        # A name may come again once its key was revoked.
+        live = [key for key in found if key.revoked is None]
+        if len(live) != 1:
+            raise Invalid(f"{name!r} may be any of {', '.join(key.id for key in found)}.")
+        found = live
+    if found[0].id.startswith("key_env_"):
+        raise Invalid(f"The key {name!r} comes from the environment (OPROXY_API_KEYS) and is changed there.")
+    return found[0]
+
+
+async def ask(request: web.Request, work: Callable[[Store], T]) -> T:
+    """Do something with the database in a thread, and read the keys anew, so that it holds for the next request."""
+    store, keyring = request.app.get(STORE), request.app[KEYRING]
+    if store is None:
+        raise Invalid(
+            "There is no database to keep keys in: [store] ledger is false and [auth] mode is off. "
+            "Set one of them first, e.g. `oproxy config set auth.mode on`, and restart the daemon."
+        )
+    try:
+        result = await asyncio.to_thread(work, store)
+        await asyncio.to_thread(keyring.read)
+    except Missing as exc:
+        raise NotFound(exc.message) from exc
+    except StoreError as exc:
+        raise Overloaded(f"The database failed: {exc.message}", wait=5.0, code="store_unavailable") from exc
+    return result
+
+
+def told(key: Key) -> dict[str, Any]:
+    """Return a key for its administrator: all but the digest."""
+    fields: dict[str, Any] = msgspec.to_builtins(key)
+    del fields["digest"]
+    return fields

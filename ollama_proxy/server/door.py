@@ -1,0 +1,116 @@
+"""The door: who asks, by which key, and whether this door is open to them. Fills the first lines of the books.
+
+Which key opens what is decided by `policy.credentials`; the keys in force are the keyring's.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..account import Caller
+from ..errors import Forbidden, OproxyError, RateLimited, Unauthorized
+from ..policy import credentials
+from ..policy.books import Books
+from ..policy.limit import Charge, duration
+from ..settings import Settings
+from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
+from .run import is_loopback
+
+__all__ = ["enter", "note_tag", "restricted"]
+
+# Nobody is asked for a key here: what a load balancer or a browser that knows nothing yet may see.
+OPEN = frozenset({"/", "/health", "/v1/health", "/openapi.json"})
+# What only an administrator may do once keys are asked for, or from another machine.
+ADMIN = ("/oproxy/", "/v1/organization/")
+# Whoever can make keys could come in at any time later: never without an administrator's key, or the daemon's token.
+ALWAYS = ("/oproxy/keys", "/v1/organization/admin_api_keys", "/v1/organization/projects/")
+
+
+def enter(request: web.Request, settings: Settings) -> None:
+    """Find out who asks, and refuse who may not. Raises Unauthorized, Forbidden or RateLimited."""
+    books = request[BOOKS]
+    path = request.path
+    headers = request.headers
+    books.address = address = request.remote or ""
+    books.agent = headers.get("user-agent", "")
+    if path.startswith("/v1/") and not path.startswith(("/v1/health", "/v1/organization/")):
+        books.endpoint = endpoint_of(request)
+        if request.app.get(RECORDER) is not None:
+            request[CHUNKS] = []
+    secret = credentials.sent_key(headers)
+    strict = settings.auth.mode == "on"
+    try:
+        caller = request.app[KEYRING].caller(secret, address)
+        if caller is None and strict and not restricted(path) and not is_open(path):
+            raise credentials.incorrect(secret) if secret else credentials.missing()
+    except Unauthorized as exc:
+        if strict and not is_open(path):
+            books.caller = Caller(name=credentials.mask(secret or ""), address=address)
+            raise slowed(request, exc, settings, address) from None
+        caller = None
+    if caller is None:
+        caller = Caller(name=credentials.mask(secret) if secret else "", address=address)
+    books.caller = caller
+    books.tag = headers.get("x-oproxy-tag", "")[:200]
+    if caller.key is not None:
+        credentials.check_endpoint(caller.key, path)
+    if not caller.admin and (restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))):
+        refuse_stranger(request, caller, secret, settings)
+    if books.endpoint:
+        request.app[CLERK].ready()
+
+
+def is_open(path: str) -> bool:
+    return path.rstrip("/") in OPEN or path in OPEN or path.startswith("/docs")
+
+
+def restricted(path: str) -> bool:
+    """Return whether a path is for administrators."""
+    return path.startswith(ADMIN)
+
+
+def refuse_stranger(request: web.Request, caller: Caller, secret: str | None, settings: Settings) -> None:
+    """Refuse what is an administrator's, unless nobody is asked for a key and this machine itself asks."""
+    always = request.path.startswith(ALWAYS)
+    if settings.auth.mode == "off" and not always and is_loopback(caller.address):
+        return
+    if caller.key is None:
+        error = credentials.incorrect(secret) if secret else credentials.missing()
+        raise slowed(request, error, settings, caller.address)
+    raise Forbidden(
+        "You have insufficient permissions for this operation: it needs an API key with admin right "
+        "(`oproxy keys create NAME --admin`).",
+        code="insufficient_permissions",
+    )
+
+
+def slowed(request: web.Request, error: Unauthorized, settings: Settings, address: str) -> OproxyError:
+    """Count a failure of an address; return what it is told: the error, or that it has to wait."""
+    limit = settings.auth.failures
+    if not limit:
+        return error
+    charge = Charge(f"failures:{address}", "rpm", limit, 60.0, 1.0)
+    verdict = request.app[FAILURES].admit_now([charge])
+    if verdict.refused is None or verdict.wait is None:
+        return error
+    return RateLimited(
+        f"Too many requests with an invalid API key from your address. Please try again in {duration(verdict.wait)}.",
+        wait=verdict.wait,
+    )
+
+
+def endpoint_of(request: web.Request) -> str:
+    """Return the path as it is booked: names in it do not count."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return ""
+    path: str = resource.canonical
+    return path.rstrip("/")
+
+
+def note_tag(books: Books, shape: ChatRequest | CompletionRequest | EmbeddingRequest) -> None:
+    """Take the tag that stands in a request's body, where no header said one: its metadata's, or its user."""
+    if not books.tag:
+        metadata = shape.metadata if isinstance(shape, ChatRequest) else None
+        books.tag = ((metadata.get("tag") if metadata else None) or shape.user or "")[:200]

@@ -1,0 +1,34 @@
+"""What the recorder is told of an ended request. Only gathers; writing happens in the recorder's own thread."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..clerk import Clerk
+from ..recorder import Record, Recorder
+from .keys import BODY, BOOKS, CHUNKS
+
+__all__ = ["record"]
+
+# Harmless request headers that say who asked and how.
+KEPT = ("user-agent", "content-type", "x-oproxy-tag", "openai-beta", "x-stainless-retry-count")
+
+
+def record(recorder: Recorder, clerk: Clerk, request: web.Request, answer: object) -> None:
+    """Hand a request over. `answer` is the whole body, or None for a stream."""
+    books = request[BOOKS]
+    chunks = request.get(CHUNKS) or []
+    start = chunks[0][0] - ((books.first or books.started) - books.started) if chunks else 0.0
+    headers = request.headers
+    recorder.record(
+        Record(
+            entry=clerk.entry(books),
+            method=request.method,
+            path=request.path,
+            request=request.get(BODY, b""),
+            answer=bytes(answer) if isinstance(answer, bytes | bytearray) else None,
+            chunks=[(at - start, data) for at, data in chunks],
+            ignored=books.ignored,
+            headers={name: headers[name] for name in KEPT if name in headers},
+        )
+    )
