@@ -21,7 +21,7 @@ from ..model import ModelInfo
 from ..policy.options import options_for
 from ..policy.route import Names
 from .env import CHAT_NAME, EMBEDDING_NAME, address
-from .findings import Finding, Scene, State
+from .findings import Finding, Scene, State, public
 from .findings_config import same_place
 
 __all__ = ["check_backends", "check_embedded"]
@@ -82,29 +82,30 @@ def backend_findings(scene: Scene, backend: Backend, state: Health, count: int) 
     settings = scene.settings.backends[backend.name]
     url = resolve_url(settings.url, scene.env) if settings.type == "ollama" else settings.url
     name = f"backend {backend.name}"
+    where = public(url)
     if url and same_place(urlsplit(url), urlsplit(address(scene.settings))):
         what = "it is ourselves: every request would come back for ever"
         remedy = f"oproxy config set backends.{backend.name}.url http://127.0.0.1:11434"
-        yield Finding(name, "broken", what, url, "unset OLLAMA_HOST" if not settings.url else remedy)
+        yield Finding(name, "broken", what, where, "unset OLLAMA_HOST" if not settings.url else remedy)
         return
     if state.state == "down":
         # What keeps the built-in model from answering is said by `check_embedded`.
         if backend.kind != "embedded":
             what = state.detail.removesuffix(backend.hint).strip() or "it does not answer"
-            yield Finding(name, "warning", what, url, backend.hint)
+            yield Finding(name, "warning", what, where, backend.hint)
         return
     parts = [state.version or "", f"{state.latency_ms:.0f} ms" if state.latency_ms is not None else ""]
     parts += [f"{count} {'model' if count == 1 else 'models'}", "not started yet" if state.state == "idle" else ""]
-    yield Finding(name, "ok", ", ".join(filter(None, parts)), url)
+    yield Finding(name, "ok", ", ".join(filter(None, parts)), where)
     if (state.latency_ms or 0) > SLOW_MS:
-        yield Finding(name, "note", f"it takes {state.latency_ms:.0f} ms to say its version", url)
+        yield Finding(name, "note", f"it takes {state.latency_ms:.0f} ms to say its version", where)
     if not count:
         remedy = (
             ""
             if backend.kind == "openai"
             else f"oproxy models pull {'smollm2' if backend.kind == 'ollama' else CHAT_MODEL}"
         )
-        yield Finding(name, "warning", "it has no model", url, remedy)
+        yield Finding(name, "warning", "it has no model", where, remedy)
 
 
 # --- models -------------------------------------------------------------------------------------------------------

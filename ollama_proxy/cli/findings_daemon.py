@@ -15,7 +15,7 @@ import aiohttp
 from .. import __version__
 from ..backends.ollama import resolve_url
 from .client import ApiError, connect
-from .findings import Finding, Scene, State
+from .findings import Finding, Scene, State, public
 
 __all__ = ["check_clock", "check_daemon", "check_ports"]
 
@@ -160,7 +160,7 @@ async def backends_clocks(scene: Scene) -> list[Finding]:
             "clock",
             "warning",
             f"it is {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the backend {name}",
-            urls[name],
+            public(urls[name]),
             "set the clock of both machines by NTP",
         )
         for name, off in zip(urls, skews, strict=True)

@@ -85,15 +85,16 @@ def file_findings(file: Path) -> Iterator[Finding]:
     try:
         with closing(opened(file)) as connection:
             version = connection.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchone()
-            trouble = checked(connection)
+            trouble, whole = checked(connection)
     except sqlite3.Error as exc:
-        version, trouble = None, str(exc)
+        version, trouble, whole = None, str(exc), False
     total = sum(part.stat().st_size for part in parts(file))
     if trouble:
         remedy = "oproxy stop, then oproxy serve --detach: a damaged file is kept aside and a new one made"
         yield Finding("store", "broken", f"it is damaged or cannot be read: {trouble}", where, remedy)
         return
-    yield Finding("store", "ok", f"it is whole, {size(total)}", where)
+    said = "it is whole" if whole else f"no damage was found in {CHECKED:g} s"
+    yield Finding("store", "ok", f"{said}, {size(total)}", where)
     yield from version_findings(version[0] if version else "", where)
     if not all(os.access(each, os.W_OK) for each in (file, file.parent)):
         yield Finding("store", "broken", "it cannot be written to", where, f"chown $(id -u) {file.parent} {file}")
@@ -106,17 +107,17 @@ def opened(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=1)
 
 
-def checked(connection: sqlite3.Connection) -> str:
-    """Return what is damaged, "" for nothing found in the time there is."""
-    deadline = time.monotonic() + CHECKED
+def checked(connection: sqlite3.Connection, *, patience: float = CHECKED) -> tuple[str, bool]:
+    """Return what is damaged ("" for nothing found), and whether there was time to look at all of it."""
+    deadline = time.monotonic() + patience
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError:
         if time.monotonic() > deadline:
-            return ""
+            return "", False
         raise
-    return "" if said == "ok" else str(said)
+    return ("" if said == "ok" else str(said)), True
 
 
 def version_findings(version: str, where: str) -> Iterator[Finding]:
@@ -207,7 +208,7 @@ async def check_logs(scene: Scene) -> list[Finding]:
     if total > logs.max_total + logs.max_size:
         what = f"{size(total)}, more than the {size(logs.max_total)} they may have"
         return [Finding("logs", "warning", what, where, "oproxy logs prune")]
-    found = [Finding("logs", "ok", f"{size(total)} of {size(logs.max_total)} in {len(sizes)} files", where)]
+    found = [Finding("logs", "ok", f"{size(total)} of the {size(logs.max_total)} they may have", where)]
     largest = max(sizes, key=lambda path: sizes[path], default=None)
     if largest is not None and sizes[largest] > 2 * logs.max_size:
         what = f"it has {size(sizes[largest])} and should have been rotated at {size(logs.max_size)}"

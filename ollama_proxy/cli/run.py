@@ -173,6 +173,9 @@ def closed(account: Account, *, quiet: bool) -> None:
         tell(f"oproxy: {exc.message} The key of this run expires by itself.")
     except TimeoutError:
         tell("oproxy: The daemon did not answer in time. The key of this run expires by itself.")
+    except BrokenPipeError:
+        # Nobody reads what we tell any more; the key was removed all the same.
+        pass
 
 
 def told(usage: Mapping[str, Any]) -> str:

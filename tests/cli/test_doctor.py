@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import logging
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -24,12 +27,12 @@ from aiohttp import web
 from ollama_proxy import __version__, certs, daemon
 from ollama_proxy.backends import weights
 from ollama_proxy.cli.app import app, ended
-from ollama_proxy.cli.doctor import CHECKS, scene_of, summary
+from ollama_proxy.cli.doctor import CHECKS, scene_of, show, summary
 from ollama_proxy.cli.findings import Finding, Scene, examine
 from ollama_proxy.cli.findings_backends import check_backends, check_embedded
 from ollama_proxy.cli.findings_config import check_config, check_environment
 from ollama_proxy.cli.findings_daemon import check_clock, check_daemon, check_ports
-from ollama_proxy.cli.findings_files import check_certificate, check_logs, check_permissions, check_store
+from ollama_proxy.cli.findings_files import check_certificate, check_logs, check_permissions, check_store, checked
 from ollama_proxy.store import Store, schema
 from tests.cli.test_serve import free_port
 from tests.conftest import Start
@@ -445,6 +448,14 @@ async def test_a_certificate_says_how_long_it_is_good_and_whether_it_is_trusted(
 # --- all of it ----------------------------------------------------------------------------------------------------
 
 
+async def test_no_password_in_a_url_is_told(look: Look) -> None:
+    env = {"OPENAI_BASE_URL": "http://me:secret@far.example/v1", "OPENAI_API_BASE": "http://me:secret@127.0.0.1:11435"}
+    scene = look('[backends.lab]\ntype = "openai"\nurl = "http://me:secret@127.0.0.1:9/v1"\n', **env)
+    found = await examine(CHECKS, scene)
+    assert "far.example" in told(found)
+    assert "secret" not in told(found, "ok", "note", "warning", "broken")
+
+
 async def test_a_check_that_hangs_or_fails_does_not_keep_the_others_from_being_told(look: Look) -> None:
     async def hangs(scene: Scene) -> list[Finding]:
         await asyncio.sleep(60)
@@ -507,6 +518,39 @@ def test_the_command_changes_nothing_and_says_by_its_status_that_something_is_br
     assert found["counts"]["broken"] == 1
     assert {"check", "state", "what", "where", "remedy"} == set(found["findings"][0])
     assert changes(tmp_path) == before
+
+
+class Screen(io.StringIO):
+    """What a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_gets_a_table_with_the_remedy_below_its_fault() -> None:
+    found = [
+        Finding("port", "ok", "port 1 is free", "127.0.0.1:1", "not shown"),
+        Finding("store", "broken", "it is [damaged]", "/a/b.db", "mend it"),
+        Finding("store", "note", "beside it"),
+    ]
+    os.environ |= {"TERM": "xterm-256color", "COLUMNS": "100"}
+    with contextlib.redirect_stdout(Screen()) as screen:
+        show(found)
+    text = screen.getvalue()
+    assert "\x1b[1;31mbroken" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "it is [damaged]  /a/b.db" in plain
+    assert re.search(r"damaged.*\n +→ mend it", plain)
+    assert "not shown" not in plain
+    assert plain.count("store") == 1
+
+
+async def test_what_is_large_is_checked_as_far_as_there_is_time(look: Look) -> None:
+    with closing(sqlite3.connect(database(look()))) as connection:
+        connection.execute("CREATE TABLE many (x)")
+        connection.executemany("INSERT INTO many VALUES (?)", ((number,) for number in range(20_000)))
+        assert checked(connection) == ("", True)
+        assert checked(connection, patience=-1) == ("", False)
 
 
 def test_the_last_line_counts() -> None:
