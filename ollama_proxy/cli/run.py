@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NamedTuple, Self
+from urllib.parse import quote
 
 import typer
 
@@ -145,6 +146,9 @@ def opened(body: Mapping[str, Any]) -> Account:
         async with connect(None) as api:
             if api.inside:
                 raise ApiError("The daemon has just ended.")
+            if body["model"] is not None:
+                # A wrong name is better told now than by every request of the command.
+                await api.get(f"/v1/models/{quote(body['model'], safe='')}")
             made, _ = await api.post("/oproxy/keys", body)
             return Account(made["id"], made["key"])
 
@@ -191,7 +195,8 @@ def told(usage: Mapping[str, Any]) -> str:
     parts.append("no list price" if usage.get("listed") is None else f"list price {money(usage['listed'])}")
     parts.append(f"{errors:,} {'error' if errors == 1 else 'errors'}" if errors else "no errors")
     if usage.get("slowest") is not None:
-        parts.append(f"slowest {usage['slowest']:.1f} s")
+        slowest = usage["slowest"]
+        parts.append(f"slowest {slowest:.1f} s" if slowest >= 1 else f"slowest {slowest * 1000:.0f} ms")
     return ", ".join(parts)
 
 

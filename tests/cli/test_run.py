@@ -46,14 +46,21 @@ class Keys:
 
     def app(self) -> web.Application:
         app = web.Application()
+        app.router.add_get("/v1/models/{model}", self._model)
         app.router.add_post("/oproxy/keys", self._make)
         app.router.add_get("/oproxy/keys/{id}/usage", self._usage)
         app.router.add_delete("/oproxy/keys/{id}", self._remove)
         return app
 
+    async def _model(self, request: web.Request) -> web.Response:
+        if request.match_info["model"] != "qwen3":
+            message = f"The model `{request.match_info['model']}` does not exist."
+            return web.json_response({"error": {"message": message, "code": "model_not_found"}}, status=404)
+        return web.json_response({"id": "qwen3"})
+
     async def _make(self, request: web.Request) -> web.Response:
         if self.refuse is not None:
-            return web.json_response({"error": {"message": self.refuse, "code": "model_not_found"}}, status=404)
+            return web.json_response({"error": {"message": self.refuse, "code": None}}, status=503)
         self.made.append(await request.json())
         self.order.append("made")
         return web.json_response({"id": "key_1", "key": "sk-oproxy-test", "name": self.made[-1]["name"]})
@@ -189,12 +196,16 @@ def test_a_file_that_no_kernel_runs_is_told_and_its_key_is_removed(keys: Keys, t
 
 
 def test_a_refused_key_is_our_failure_and_nothing_is_run(keys: Keys, tmp_path: Path, shell: Run) -> None:
-    keys.refuse = "The model `nosuch` does not exist."
-    done = shell(f"touch {tmp_path}/ran", "--model", "nosuch")
-    assert (done.code, done.err) == (
-        125, "oproxy: No key could be made for this run: The model `nosuch` does not exist.\n"
-    )  # fmt: skip
+    keys.refuse = "No database."
+    done = shell(f"touch {tmp_path}/ran")
+    assert (done.code, done.err) == (125, "oproxy: No key could be made for this run: No database.\n")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_run(keys: Keys, tmp_path: Path, shell: Run) -> None:
+    done = shell(f"touch {tmp_path}/ran", "--model", "no/such")
+    assert (done.code, "The model `no/such` does not exist." in done.err) == (125, True)
+    assert (keys.made, (tmp_path / "ran").exists()) == ([], False)
 
 
 def test_a_command_that_is_killed_has_128_and_the_signal(keys: Keys, shell: Run) -> None:
