@@ -7,7 +7,8 @@ rows. Imports neither rich nor SQLAlchemy, so that it answers at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -72,15 +73,22 @@ def usage(
     only = {"model": model, "key": key, "tag": tag, "status": status}
     wanted = {name: of_list(values) for name, values in only.items() if values}
     form = "json" if as_json else "csv" if as_csv else "text"
-    try:
+
+    def look() -> None:
+        show(config, of_list(by or ()), since, until, wanted, of_list(priced_as or ()), form, clear=watch)
+
+    if watch:
+        again(look)
+    else:
+        look()
+
+
+def again(look: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Look until Ctrl-C, which is a good end."""
+    with suppress(KeyboardInterrupt):
         while True:
-            show(config, of_list(by or ()), since, until, wanted, of_list(priced_as or ()), form, clear=watch)
-            if not watch:
-                return
-            time.sleep(AGAIN)
-    except KeyboardInterrupt:
-        if not watch:
-            raise
+            look()
+            sleep(AGAIN)
 
 
 def show(
