@@ -128,6 +128,9 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         )
         error.headers["allow"] = allowed
         raise error from exc
+    except web.RequestPayloadError as exc:
+        # Cut off, or not what its encoding promised.
+        raise Invalid("The request body could not be read: it is cut off, or not encoded as its headers say.") from exc
     except web.HTTPException as exc:
         if exc.status < 400:
             return exc

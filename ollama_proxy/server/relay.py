@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from .. import tokens
+from ..backends.base import Reply
 from ..errors import OproxyError
 from ..model import Call
 from ..policy.route import Target
@@ -47,31 +48,36 @@ async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw],
             body, usage = passthrough.observe_whole(await reply.read(), books.asked)
             books.usage = usage
             return json_bytes(body, status=reply.status)
-        observer = passthrough.StreamObserver(asked=books.asked, strip_usage=observe)
-        out = EventStream(request)
+        return await streamed(request, reply, passthrough.StreamObserver(asked=books.asked, strip_usage=observe))
+
+
+async def streamed(request: web.Request, reply: Reply, observer: passthrough.StreamObserver) -> web.StreamResponse:
+    """Pass a stream on as it comes. An error of the backend in its middle is told in the stream."""
+    books = request[BOOKS]
+    out = EventStream(request)
+    try:
         try:
-            try:
-                async for data in reply.chunks():
-                    if books.first is None and observer.first_token:
-                        books.first = request.app[CLOCK]()
-                    if passed := observer.feed(data):
-                        if observer.done:
-                            await closed(request, observer)
-                        await out.write(passed)
-                if rest := observer.flush():
-                    await closed(request, observer)
-                    await out.write(rest)
-            except OproxyError as exc:
-                if not out.begun:
-                    raise
-                books.code = exc.code
+            async for data in reply.chunks():
+                if books.first is None and observer.first_token:
+                    books.first = request.app[CLOCK]()
+                if passed := observer.feed(data):
+                    if observer.done:
+                        await closed(request, observer)
+                    await out.write(passed)
+            if rest := observer.flush():
                 await closed(request, observer)
-                await out.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+                await out.write(rest)
+        except OproxyError as exc:
+            if not out.begun:
+                raise
+            books.code = exc.code
             await closed(request, observer)
-            return await out.end()
-        finally:
-            books.usage = observer.usage
-            out.stop()
+            await out.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+        await closed(request, observer)
+        return await out.end()
+    finally:
+        books.usage = observer.usage
+        out.stop()
 
 
 async def closed(request: web.Request, observer: passthrough.StreamObserver) -> None:

@@ -35,13 +35,36 @@ def body(**more: object) -> bytes:
     return json.dumps({"model": "bench", "messages": MESSAGES, **more}, separators=(",", ":")).encode()
 
 
-def arms(upstream: int, bare: int, oproxy: int) -> list[Target]:
+# What costs something beside the translation, all off, and all on with limits that are never reached.
+OFF = """
+[store]
+ledger = false
+[logs]
+requests = false
+"""
+ON = """
+[auth]
+mode = "on"
+[limits]
+requests_per_minute = 1_000_000_000
+tokens_per_minute = 1_000_000_000
+[limits.address]
+concurrent = 100_000
+[budget]
+tokens_per_month = 1_000_000_000_000
+[queue]
+max_concurrent = 1000
+"""
+
+
+def arms(upstream: int, bare: int, oproxy: int, accounted: int) -> list[Target]:
     native = body(stream=False), body(stream=True)
     openai = body(temperature=0, max_tokens=64), body(temperature=0, max_tokens=64, stream=True)
     return [
         Target("direct", upstream, "/api/chat", *native),
         Target("bare aiohttp", bare, "/api/chat", *native),
         Target("oproxy", oproxy, "/v1/chat/completions", *openai),
+        Target("with accounts", accounted, "/v1/chat/completions", *openai),
     ]
 
 
@@ -77,7 +100,8 @@ async def throughput(targets: list[Target], processes: dict[str, Process]) -> No
         row(f"requests/s, {connections} connections", *(f"{statistics.median(rates[t.name]):.0f}" for t in targets))
         each = [cpu[t.name] / (ROUNDS * REQUESTS) * 1e6 for t in targets]
         row("  CPU a request (µs)", *(f"{e:.0f}" for e in each))
-        row("  ratio of CPU to bare aiohttp", "", "1.00", f"{each[2] / each[1]:.2f}")
+        row("  ratio of CPU to bare aiohttp", "", "1.00", *(f"{e / each[1]:.2f}" for e in each[2:]))
+        row("  ratio of CPU with accounts to without", "", "", "1.00", f"{each[3] / each[2]:.2f}")
 
 
 async def streaming(targets: list[Target], processes: dict[str, Process]) -> None:
@@ -94,21 +118,21 @@ async def streaming(targets: list[Target], processes: dict[str, Process]) -> Non
     row("streamed chunks/s, 1 connection", *(f"{statistics.median(rate[t.name]):.0f}" for t in targets))
     each = [cpu[t.name] / (ROUNDS * STREAMS * CHUNKS) * 1e6 for t in targets]
     row("  CPU a chunk (µs)", *(f"{e:.1f}" for e in each))
-    row("  ratio to bare aiohttp", "", "1.00", f"{each[2] / each[1]:.2f}")
+    row("  ratio to bare aiohttp", "", "1.00", *(f"{e / each[1]:.2f}" for e in each[2:]))
     figures = [micros(first[t.name]) for t in targets]
     row("first token, median (µs)", *(f"{f:.0f}" for f in figures))
     row("  added to direct (µs)", "", *(f"{f - figures[0]:.0f}" for f in figures[1:]))
 
 
-async def soak(targets: list[Target], process: Process) -> None:
-    oproxy = targets[2]
+async def soak(oproxy: Target, process: Process) -> None:
+    """Watch the memory of the arm that keeps the most."""
     idle = process.rss()
     marks = []
     for _ in range(4):
         await run(oproxy, count=SOAK // 4, connections=8)
         marks.append(process.rss())
-    row("RSS idle (MB)", "", "", f"{idle:.1f}")
-    row(f"RSS during {SOAK} requests (MB)", "", "", " ".join(f"{m:.0f}" for m in marks))
+    row("RSS idle (MB)", "", "", "", f"{idle:.1f}")
+    row(f"RSS during {SOAK} requests (MB)", "", "", "", " ".join(f"{m:.0f}" for m in marks))
 
 
 def seconds_of(command: list[str]) -> float:
@@ -130,28 +154,38 @@ def helps(folder: Path) -> None:
     row("  ratio", "1.00", "", f"{b / a:.2f}")
 
 
+def daemon(home: Path, port: int, config: str) -> Process:
+    """Return a daemon of its own with this config; the key of the load is known to it."""
+    home.mkdir()
+    file = home / "config.toml"
+    file.write_text(config)
+    folders = {f"XDG_{name}_HOME": str(home) for name in ("STATE", "CONFIG", "DATA", "CACHE")}
+    env = {**folders, "HOME": str(home), "OPROXY_API_KEYS": "bench=sk-bench"}
+    return Process("-m", "ollama_proxy", "serve", "--port", str(port), "--config", str(file), port=port, env=env)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        upstream, bare, oproxy = free_port(), free_port(), free_port()
-        config = folder / "config.toml"
-        config.write_text(f'[backends.ollama]\ntype = "ollama"\nurl = "http://127.0.0.1:{upstream}"\n')
-        env = {"XDG_STATE_HOME": name, "XDG_CONFIG_HOME": name, "XDG_DATA_HOME": name, "HOME": name}
-        serve = ("-m", "ollama_proxy", "serve", "--port", str(oproxy), "--config", str(config))
+        upstream, bare, oproxy, accounted = (free_port() for _ in range(4))
+        backend = f'[backends.ollama]\ntype = "ollama"\nurl = "http://127.0.0.1:{upstream}"\n'
+        serve = daemon(folder / "off", oproxy, backend + OFF)
+        serve_accounted = daemon(folder / "on", accounted, backend + ON)
         starts = []
         for _ in range(3):
-            with Process(*serve, port=oproxy, env=env) as started:
+            with serve_accounted as started:
                 starts.append(started.start_seconds)
         with (
             Process("-m", "tests.bench.mock", str(upstream), port=upstream) as mock,
             Process("-m", "tests.bench.passthrough", str(bare), f"http://127.0.0.1:{upstream}", port=bare) as plain,
-            Process(*serve, port=oproxy, env=env) as ours,
+            serve as ours,
+            serve_accounted as all_on,
         ):
-            targets = arms(upstream, bare, oproxy)
-            processes = {"direct": mock, "bare aiohttp": plain, "oproxy": ours}
+            targets = arms(upstream, bare, oproxy, accounted)
+            processes = {"direct": mock, "bare aiohttp": plain, "oproxy": ours, "with accounts": all_on}
             row("", *(t.name for t in targets))
             asyncio.run(everything(targets, processes))
-        row("start until it listens, median of 3 (ms)", "", "", f"{statistics.median(starts) * 1000:.0f}")
+        row("start until it listens, median of 3 (ms)", "", "", "", f"{statistics.median(starts) * 1000:.0f}")
         helps(folder)
 
 
@@ -162,7 +196,7 @@ async def everything(targets: list[Target], processes: dict[str, Process]) -> No
     await latency(targets)
     await throughput(targets, processes)
     await streaming(targets, processes)
-    await soak(targets, processes["oproxy"])
+    await soak(targets[3], processes["with accounts"])
 
 
 if __name__ == "__main__":
