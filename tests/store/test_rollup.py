@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select
@@ -14,7 +15,10 @@ from ollama_proxy.account import Entry
 from ollama_proxy.store import Store, schema
 from ollama_proxy.store.fold import GROUPS, SUMS
 from ollama_proxy.store.rollup import roll_up
+from tests.store import databases
 from tests.store.rows import BASE, clear, entries, entry, put, summed
+
+server, opened, store = databases.server, databases.opened, databases.store
 
 same_store = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -111,8 +115,7 @@ def test_several_at_once_count_every_row_once(store: Store) -> None:
 
 def test_a_row_that_is_committed_late_is_not_skipped(store: Store) -> None:
     if store.place.file is not None:
-        # One writer at a time: a lower number is never committed after a higher one.
-        return
+        pytest.skip("SQLite has one writer at a time: no lower number is committed after a higher one")
     first, second = entry(), entry(BASE + 1)
     with store.engine.connect() as slow:
         slow.execute(insert(schema.requests), [{name: getattr(first, name) for name in schema.ENTRY_COLUMNS}])

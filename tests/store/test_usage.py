@@ -16,7 +16,10 @@ from ollama_proxy.store import Store
 from ollama_proxy.store.reader import Unreadable, reading, reading_file
 from ollama_proxy.store.rollup import roll_up
 from ollama_proxy.store.usage import DIMENSIONS, Row, query
+from tests.store import databases
 from tests.store.rows import BASE, clear, entries, entry, put, summed
+
+server, opened, store = databases.server, databases.opened, databases.store
 
 same_store = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
