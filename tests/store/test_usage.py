@@ -131,15 +131,15 @@ def test_nothing_is_no_row(store: Store) -> None:
 
 
 def test_a_day_is_the_local_one_through_a_change_of_clocks(store: Store) -> None:
-    # Ahead by two hours until noon UTC of the first day, by one from then on.
-    zone = ((BASE // HOUR - 24, 7200), (BASE // HOUR + 12, 3600))
-    put(store, [entry(BASE + hour * HOUR) for hour in (-3, -2, 11, 22, 23)])
+    # Ahead by two hours until noon UTC of the first day, by one until noon of the second, then by two again.
+    zone = ((BASE // HOUR - 24, 7200), (BASE // HOUR + 12, 3600), (BASE // HOUR + 36, 7200))
+    put(store, [entry(BASE + hour * HOUR) for hour in (-3, -2, 11, 22, 23, 46)])
     roll_up(store)
     put(store, [entry(BASE + 23 * HOUR)])
     day = BASE // 86400
 
     days = {row.by[0]: row.requests for row in ask(store, *EVER, ["day"], zone=zone)}
-    assert days == {day - 1: 1, day: 3, day + 1: 2}
+    assert days == {day - 1: 1, day: 3, day + 1: 2, day + 2: 1}
 
 
 def test_a_day_west_of_greenwich_begins_later(store: Store) -> None:
