@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .error import StoreError
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -27,12 +29,8 @@ NAMED = re.compile(r"(?<!:):([a-z_][a-z0-9_]*)")
 BUSY = 5.0
 
 
-class Unreadable(Exception):
-    """The database cannot be read. `message` is for the person."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+class Unreadable(StoreError):
+    """The database cannot be read."""
 
 
 class Reader(NamedTuple):

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import platformdirs
+
 from ollama_proxy.store import Store
 from ollama_proxy.store.rollup import roll_up
 from ollama_proxy.store.schema import ENTRY_COLUMNS
@@ -80,16 +82,11 @@ def make(folder: Path, count: int, days: int, now: float) -> Path:
     return file
 
 
-def timed(home: Path, *arguments: str) -> float:
-    """Run `oproxy usage` as a process over the ledger below `home`; return its seconds."""
-    environment = {**os.environ, "OPROXY_STORE_URL": f"sqlite:///{home / 'oproxy.db'}"}
+def timed(*arguments: str) -> float:
+    """Run `oproxy usage` as a process; return its seconds."""
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "ollama_proxy", "usage", *arguments],
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-m", "ollama_proxy", "usage", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
@@ -98,14 +95,16 @@ QUESTIONS = (("--since", "30d", "--by", "day,model"), (), ("--by", "key"), ("--s
 
 def report(folder: Path, count: int, days: int) -> None:
     """Make the ledger and print the best of five runs for each question."""
+    # The user's folders, for this process and the commands it runs.
+    os.environ |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     began = time.perf_counter()
-    file = make(folder, count, days, time.time())
+    file = make(platformdirs.user_data_path("oproxy"), count, days, time.time())
     made = time.perf_counter() - began
     with closing(sqlite3.connect(file)) as connection:
         (rolled,) = connection.execute("SELECT count(*) FROM rollups").fetchone()
     print(f"{count:,} rows of {days} days, {rolled:,} roll-ups, {file.stat().st_size / 1e6:.0f} MB, in {made:.1f} s")
     for question in QUESTIONS:
-        best = min(timed(folder, *question) for _ in range(5))
+        best = min(timed(*question) for _ in range(5))
         print(f"{best * 1000:6.0f} ms  oproxy usage {' '.join(question)}")
 
 

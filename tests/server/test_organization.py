@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from ollama_proxy.account import NANO
 from ollama_proxy.server import organization
 from ollama_proxy.server.app import build_app
-from ollama_proxy.server.keys import STORE
+from ollama_proxy.server.keys import ACCOUNTS
 from ollama_proxy.server.routes import ROUTES
 from ollama_proxy.settings import load
 from ollama_proxy.store.rollup import roll_up
@@ -82,9 +82,11 @@ async def office() -> AsyncIterator[Office]:
 
 
 @pytest.fixture
-def ledger(office: Office) -> None:
+async def ledger(office: Office) -> None:
     """Three days: the first summed, the last two not yet."""
-    store = office.app[STORE]
+    await office.app[ACCOUNTS].wait()
+    store = office.app[ACCOUNTS].store
+    assert store is not None
     put(
         store,
         [
