@@ -33,7 +33,8 @@ async def ollama() -> AsyncIterator[FakeOllama]:
 @pytest.fixture
 def env(tmp_path: Path, ollama: FakeOllama) -> dict[str, str]:
     path = tmp_path / "config.toml"
-    path.write_text(f'[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
+    quiet = "[store]\nledger = false\n[logs]\nrequests = false\n"
+    path.write_text(f'{quiet}[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
     return {**os.environ, "OPROXY_CONFIG": str(path)}
 
 

@@ -87,7 +87,8 @@ async def ollama() -> AsyncIterator[FakeOllama]:
 @pytest.fixture
 def config(tmp_path: Path, ollama: FakeOllama) -> Path:
     path = tmp_path / "config.toml"
-    path.write_text(f'[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
+    quiet = "[store]\nledger = false\n[logs]\nrequests = false\n"
+    path.write_text(f'{quiet}[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
     return path
 
 
