@@ -1,0 +1,228 @@
+"""The ledger's one writer: a thread that commits what waits, all of it at once, and an asyncio face in front of it.
+
+`await write(entry)` returns when the row is committed, so that an answer may end after it. A database that fails never
+holds an answer up: rows wait in a bounded buffer until it works again, and the state says so. Never decides whether
+requests go on meanwhile; that is the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ..account import Entry
+from .fault import why
+from .store import Store
+from .writer import Writer
+
+__all__ = ["Ledger", "LedgerState"]
+
+# Rows in one statement, and so in one commit.
+BATCH = 64
+# Seconds: how long "relaxed" gathers rows, and the first and the longest pause between tries of a database that fails.
+GATHER = 0.1
+FIRST, LONGEST = 0.2, 5.0
+
+Item: TypeAlias = tuple[Entry, "Future[None] | None"]
+
+
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the books are: `waiting` rows are not yet committed, `dropped` ones are lost. When not `ok`, `error` is the
+    cause in one line and `since` the time it began."""
+
+    ok: bool
+    waiting: int
+    dropped: int
+    error: str = ""
+    since: float | None = None
+
+
+class Ledger:
+    """The face of the writer; its methods are called on `loop`. `durability` and `buffer` may be set at any time."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        loop: AbstractEventLoop,
+        durability: Literal["strict", "relaxed"] = "strict",
+        buffer: int = 10_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.durability = durability
+        self.buffer = buffer
+        self._loop, self._clock = loop, clock
+        self._on_change = store.on_change
+        self._writer = Writer(store)
+        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        # Each of these has one thread that writes it: the loop's the first two, the writer's the others.
+        self._taken, self._dropped = 0, 0
+        self._written, self._lost = 0, 0
+        self._error, self._since = "", 0.0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database fails now, and rows wait."""
+        return bool(self._error)
+
+    @property
+    def state(self) -> LedgerState:
+        error = self._error
+        return LedgerState(
+            ok=not error,
+            waiting=self._taken - self._written - self._lost,
+            dropped=self._dropped + self._lost,
+            error=error,
+            since=self._since if error else None,
+        )
+
+    async def write(self, entry: Entry) -> None:
+        """Write a row; returns when it is committed ("strict"), or at once when it is to wait: "relaxed", or a
+        database that fails. A row is written even if the caller is cancelled. Never raises."""
+        if self.durability == "relaxed" or self._error:
+            self.write_later(entry)
+            return
+        if self._full():
+            return
+        waiter: Future[None] = self._loop.create_future()
+        self._queue.put((entry, waiter))
+        # Looked at again after the row is in the queue: who begins to fail empties the queue after saying so.
+        if not self._error:
+            await waiter
+
+    def write_later(self, entry: Entry) -> None:
+        """Write a row without waiting for it."""
+        if not self._full():
+            self._queue.put((entry, None))
+
+    async def aclose(self) -> None:
+        """Write what waits, and end. What a failing database does not take at a last try is lost, and it is said."""
+        if self._ending.is_set():
+            return
+        self._ending.set()
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _full(self) -> bool:
+        """Take a place in the buffer. The new row is dropped when there is none: what waits is older and complete."""
+        if self._taken - self._written - self._lost >= self.buffer:
+            self._dropped += 1
+            return True
+        self._taken += 1
+        return False
+
+    # From here on: the writer's thread.
+
+    def _run(self) -> None:
+        try:
+            while (items := self._take()) is not None:
+                if (exc := self._commit(items)) is not None:
+                    self._endure(items, exc)
+        finally:
+            self._writer.close()
+
+    def _take(self) -> list[Item] | None:
+        """Wait for rows and return all there are; None when it is over."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        if first[1] is None and self.durability == "relaxed":
+            self._ending.wait(GATHER)
+        return [first, *self._drain()]
+
+    def _drain(self) -> list[Item]:
+        items: list[Item] = []
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return items
+            if item is None:
+                # The end comes after these.
+                self._queue.put(None)
+                return items
+            items.append(item)
+
+    def _commit(self, items: list[Item]) -> Exception | None:
+        """Commit rows from the front of the list, taking away what is in; returns why it came to a halt."""
+        while items:
+            batch = items[:BATCH]
+            try:
+                refused = self._writer.insert([entry for entry, _ in batch])
+            # Whatever it is, it must not end the only writer: the rows wait, the state says why.
+            except Exception as exc:
+                return exc
+            del items[:BATCH]
+            self._written += len(batch) - refused
+            if refused:
+                self._lost += refused
+                self._say(f"{refused} ledger rows are lost: the database does not take their values")
+            self._release(batch)
+        return None
+
+    def _endure(self, items: list[Item], exc: Exception) -> None:
+        """Keep rows until the database takes them."""
+        self._since = self._clock()
+        dropped = self._dropped
+        self._error = why(exc)
+        self._say(f"the database fails ({self._error}); ledger rows wait in memory, at most {self.buffer}")
+        pause = FIRST
+        last = False
+        while True:
+            items += self._drain()
+            self._release(items)
+            items[:] = [(entry, None) for entry, _ in items]
+            if last:
+                self._lost += len(items)
+                self._say(f"{len(items)} ledger rows are lost: the database fails to the end ({self._error})")
+                return
+            last = self._ending.wait(pause)
+            pause = min(pause * 2, LONGEST)
+            kept = len(items)
+            if (again := self._recover(exc) or self._commit(items)) is None:
+                break
+            exc, self._error = again, why(again)
+        self._error = ""
+        dropped = self._dropped - dropped
+        self._say(
+            f"the database works again; {kept} ledger rows that waited are written"
+            + (f", {dropped} found no place and are lost" if dropped else "")
+        )
+
+    def _recover(self, exc: Exception) -> Exception | None:
+        try:
+            self._writer.recover(exc)
+        except Exception as again:
+            return again
+        return None
+
+    def _release(self, items: Sequence[Item]) -> None:
+        waiters = [waiter for _, waiter in items if waiter is not None]
+        if waiters:
+            self._call(release, waiters)
+
+    def _say(self, line: str) -> None:
+        self._call(self._on_change, line)
+
+    def _call(self, function: Callable[[Any], None], argument: Any) -> None:
+        # A loop that was closed without `aclose` has nobody who waits or listens.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, argument)
+
+
+def release(waiters: list[Future[None]]) -> None:
+    for waiter in waiters:
+        # One whose request was cancelled is done already.
+        if not waiter.done():
+            waiter.set_result(None)

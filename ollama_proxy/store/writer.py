@@ -1,0 +1,136 @@
+"""One connection that inserts the ledger's rows: one statement a batch, and the statement is the transaction.
+
+Below SQLAlchemy's statements on purpose: building one costs more than SQLite takes for the row. A whole batch is one
+call of the driver, because after each call the thread waits until the event loop lets it on, up to 5 ms under load
+(https://docs.python.org/3/library/sys.html#sys.setswitchinterval). Used by one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+from sqlalchemy import Dialect
+
+from ..account import Entry
+from . import schema
+from .fault import corrupt
+from .store import Store
+
+__all__ = ["Writer"]
+
+# Milliseconds the writer waits for another one before it says that the database fails: a request waits as long.
+BUSY = 1000
+# Seconds between looks whether the file is still the one that was opened.
+LOOK = 1.0
+
+TEXTS = {field.name for field in msgspec.structs.fields(Entry) if field.type in (str, str | None)}
+NUMBERS = {field.name for field in msgspec.structs.fields(Entry) if field.type in (int, int | None)}
+LARGEST = 2**63 - 1
+
+
+class Writer:
+    """A connection of its own, made when it is needed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connection: Any = None
+        self._cursor: Any = None
+        self._inode = 0
+        self._next_look = 0.0
+
+    def insert(self, entries: Sequence[Entry]) -> int:
+        """Commit rows, 64 at most; ones that are there already are left as they are. Returns how many the database can
+        not hold. Raises whatever the driver does when the database fails."""
+        self._look()
+        try:
+            self._execute([msgspec.structs.astuple(entry) for entry in entries])
+        except self._values():
+            return self._one_by_one(entries)
+        return 0
+
+    def recover(self, exc: Exception) -> None:
+        """Begin anew after a failure: see that the database is whole, connect again. Raises StoreError and others."""
+        self.close()
+        self._store.mend(suspect=corrupt(exc))
+        self._connect()
+
+    def close(self) -> None:
+        connection, self._connection, self._cursor = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+    def _execute(self, rows: list[tuple[Any, ...]]) -> None:
+        if self._cursor is None:
+            self._connect()
+        # To the next power of two with the last row again, which is then there already: so few statements are enough
+        # that the driver keeps them all prepared.
+        size = 1 << (len(rows) - 1).bit_length()
+        rows += rows[-1:] * (size - len(rows))
+        self._cursor.execute(insert(self._store.engine.dialect, size), tuple(chain.from_iterable(rows)))
+
+    def _one_by_one(self, entries: Sequence[Entry]) -> int:
+        """Insert what can be inserted: a value no database holds (half a character, a number of 70 bits) must not keep
+        the others out. Values are made to fit before a row is given up."""
+        refused = 0
+        for entry in entries:
+            try:
+                self._execute([msgspec.structs.astuple(fitting(entry))])
+            except self._values():
+                refused += 1
+        return refused
+
+    def _values(self) -> tuple[type[Exception], ...]:
+        """Return the errors that are about a row's values."""
+        driver: Any = self._store.engine.dialect.dbapi
+        return (driver.DataError, driver.IntegrityError, driver.InterfaceError, UnicodeError, OverflowError)
+
+    def _connect(self) -> None:
+        connection = self._store.engine.raw_connection()
+        driver: Any = connection.driver_connection
+        # Ours for good: the pool opens another in its place.
+        connection.detach()
+        self._connection = connection
+        self._cursor = driver.cursor()
+        if (file := self._store.place.file) is None:
+            driver.autocommit = True
+        else:
+            self._cursor.execute(f"PRAGMA busy_timeout={BUSY}")
+            self._inode = os.stat(file).st_ino
+            self._next_look = time.monotonic() + LOOK
+
+    def _look(self) -> None:
+        """Raise FileNotFoundError when the file was taken away: SQLite would go on writing where nobody reads."""
+        file = self._store.place.file
+        if file is None or self._cursor is None or time.monotonic() < self._next_look:
+            return
+        if os.stat(file).st_ino != self._inode:
+            raise FileNotFoundError(f"{file} is another file than before")
+        self._next_look = time.monotonic() + LOOK
+
+
+@cache
+def insert(dialect: Dialect, rows: int) -> str:
+    """Return the statement for so many rows."""
+    names = ", ".join(dialect.identifier_preparer.quote(name) for name in schema.ENTRY_COLUMNS)
+    mark = "%s" if dialect.paramstyle in ("format", "pyformat") else "?"
+    row = "(" + ", ".join([mark] * len(schema.ENTRY_COLUMNS)) + ")"
+    return f"INSERT INTO requests ({names}) VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
+
+
+def fitting(entry: Entry) -> Entry:
+    """Return a row with every value such that a database holds it: no NUL and no half of a surrogate pair in texts
+    (both get through JSON), no number above 63 bits."""
+    changed: dict[str, Any] = {}
+    for name in TEXTS:
+        if (value := getattr(entry, name)) is not None:
+            changed[name] = value.encode("utf-8", "replace").decode().replace("\0", "")
+    for name in NUMBERS:
+        if (value := getattr(entry, name)) is not None:
+            changed[name] = min(value, LARGEST)
+    return msgspec.structs.replace(entry, **changed)
