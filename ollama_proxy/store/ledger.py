@@ -167,14 +167,14 @@ class Ledger:
             self._written += len(batch) - refused
             if refused:
                 self._lost += refused
-                self._say(f"{refused} ledger rows are lost: the database does not take their values")
+                self._say(f"{lines(refused)} lost: the database does not take the values")
             self._release(batch)
         return None
 
     def _endure(self, items: list[Item], exc: Exception) -> None:
         """Keep rows until the database takes them."""
         self._since = self._clock()
-        dropped = self._dropped
+        written, dropped = self._written, self._dropped
         self._error = why(exc)
         self._say(f"the database fails ({self._error}); ledger rows wait in memory, at most {self.buffer}")
         pause = FIRST
@@ -185,26 +185,30 @@ class Ledger:
             items[:] = [(entry, None) for entry, _ in items]
             if last:
                 self._lost += len(items)
-                self._say(f"{len(items)} ledger rows are lost: the database fails to the end ({self._error})")
+                self._say(f"{lines(len(items))} lost: the database fails to the end ({self._error})")
                 return
             last = self._ending.wait(pause)
             pause = min(pause * 2, LONGEST)
-            kept = len(items)
-            if (again := self._recover(exc) or self._commit(items)) is None:
+            if (again := self._catch_up(items, exc)) is None:
                 break
             exc, self._error = again, why(again)
         self._error = ""
         dropped = self._dropped - dropped
         self._say(
-            f"the database works again; {kept} ledger rows that waited are written"
-            + (f", {dropped} found no place and are lost" if dropped else "")
+            f"the database works again; {lines(self._written - written)} that waited: written"
+            + (f"; {lines(dropped)} that found no place: lost" if dropped else "")
         )
 
-    def _recover(self, exc: Exception) -> Exception | None:
+    def _catch_up(self, items: list[Item], exc: Exception) -> Exception | None:
+        """Begin anew with the database; commit what waits and what comes meanwhile. Returns why not."""
         try:
             self._writer.recover(exc)
         except Exception as again:
             return again
+        while items:
+            if (failure := self._commit(items)) is not None:
+                return failure
+            items += self._drain()
         return None
 
     def _release(self, items: Sequence[Item]) -> None:
@@ -219,6 +223,10 @@ class Ledger:
         # A loop that was closed without `aclose` has nobody who waits or listens.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, argument)
+
+
+def lines(count: int) -> str:
+    return f"{count} ledger row{'' if count == 1 else 's'}"
 
 
 def release(waiters: list[Future[None]]) -> None:

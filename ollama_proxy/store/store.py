@@ -202,7 +202,7 @@ class Store:
         aside = put_aside(file)
         self.on_change(
             f"the database {file} is damaged; it is kept as {aside.name} and a new one is begun"
-            + (f" with its {len(rows)} keys" if rows else ", without keys")
+            + (f", with the keys of the old one: {len(rows)}" if rows else ", without keys")
         )
         return rows
 

@@ -57,6 +57,8 @@ class Writer:
     def recover(self, exc: Exception) -> None:
         """Begin anew after a failure: see that the database is whole, connect again. Raises StoreError and others."""
         self.close()
+        # The pool's connections are of before: to a server that was restarted, to a file that was replaced.
+        self._store.engine.dispose()
         self._store.mend(suspect=corrupt(exc))
         self._connect()
 
@@ -99,6 +101,8 @@ class Writer:
         self._cursor = driver.cursor()
         if (file := self._store.place.file) is None:
             driver.autocommit = True
+            self._cursor.execute(f"SET lock_timeout = {BUSY}")
+            self._cursor.execute(f"SET statement_timeout = {5 * BUSY}")
         else:
             self._cursor.execute(f"PRAGMA busy_timeout={BUSY}")
             self._inode = os.stat(file).st_ino

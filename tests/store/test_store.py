@@ -1,0 +1,315 @@
+"""Opening the database: made, migrated, refused, put aside, and pruned."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text, update
+
+from ollama_proxy.store import Store, StoreError, migrate, schema
+from ollama_proxy.store.file import Look, begin, look
+from tests.store import databases, fresh
+from tests.store.fresh import Spot, written
+from tests.store.rows import BASE, entry, put
+from tests.store.test_keys import key
+
+server, spot, lone = databases.server, fresh.spot, fresh.lone
+
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+revision = "0002"
+down_revision = "0001"
+def upgrade() -> None:
+    op.add_column("meta", sa.Column("note", sa.Text))
+"""
+
+
+def test_the_migrations_arrive_at_the_declared_tables(spot: Spot) -> None:
+    store = spot.open()
+
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_the_known_revisions_are_those_of_the_migrations() -> None:
+    scripts = ScriptDirectory(str(migrate.FOLDER))
+    found = [script.revision for script in scripts.walk_revisions()]
+
+    assert tuple(reversed(found)) == schema.REVISIONS
+
+
+def test_a_database_of_an_older_version_migrates_up_and_keeps_its_rows(spot: Spot, tmp_path: Path) -> None:
+    store = spot.open()
+    put(store, [entry()])
+    versions = newer_scripts(tmp_path, SECOND)
+
+    with store.writing() as connection:
+        migrate.upgrade(connection, folder=versions)
+
+    with store.engine.connect() as connection:
+        assert "note" in {column["name"] for column in inspect(connection).get_columns("meta")}
+        assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == "0002"
+    assert len(written(store)) == 1
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(spot: Spot, tmp_path: Path) -> None:
+    store = spot.open()
+    versions = newer_scripts(tmp_path, SECOND + '    raise ValueError("half-way")\n')
+
+    with pytest.raises(ValueError, match="half-way"), store.writing() as connection:
+        migrate.upgrade(connection, folder=versions)
+
+    with store.engine.connect() as connection:
+        assert "note" not in {column["name"] for column in inspect(connection).get_columns("meta")}
+    assert spot.open().settled() == 0
+
+
+def newer_scripts(tmp_path: Path, script: str) -> Path:
+    """Return a folder of our migrations and one more."""
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    for path in (migrate.FOLDER / "versions").glob("*.py"):
+        (folder / "versions" / path.name).write_text(path.read_text())
+    (folder / "versions" / "v0002.py").write_text(script)
+    return folder
+
+
+def test_opening_again_finds_everything(spot: Spot) -> None:
+    store = spot.open()
+    put(store, [row := entry()])
+    store.keys.add(key())
+    store.close()
+
+    again = spot.open()
+    assert written(again) == [row.id]
+    assert again.keys.all() == [key()]
+    assert spot.said == []
+
+
+def test_many_may_open_a_new_database_at_once(spot: Spot) -> None:
+    problems: list[str] = []
+
+    def opener() -> None:
+        try:
+            spot.open()
+        except StoreError as exc:
+            problems.append(exc.message)
+
+    threads = [threading.Thread(target=opener) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert problems == []
+    assert len(spot.stores) == 4
+    assert spot.said == []
+
+
+def test_a_newer_database_is_refused(spot: Spot) -> None:
+    store = spot.open()
+    with store.writing() as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+    store.close()
+    before = spot.file.read_bytes() if spot.server is None else b""
+
+    with pytest.raises(StoreError, match=r"newer oproxy.*9999.*not touched.*Update oproxy"):
+        spot.open()
+    if spot.server is None:
+        assert spot.file.read_bytes() == before
+
+
+def test_the_file_and_its_folder_are_for_their_owner_only(lone: Spot) -> None:
+    lone.folder.mkdir(mode=0o755)
+    put(lone.open(), [entry()])
+
+    assert stat.S_IMODE(lone.folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in lone.folder.iterdir()}
+    assert {"oproxy.db", "oproxy.db-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+def test_the_file_has_a_write_ahead_log_and_is_synchronised_at_checkpoints(lone: Spot) -> None:
+    with lone.open().engine.connect() as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA synchronous")) == 1
+
+
+def test_another_programs_database_is_refused_untouched(lone: Spot) -> None:
+    lone.folder.mkdir()
+    with closing(sqlite3.connect(lone.file)) as connection:
+        connection.execute("CREATE TABLE songs (name)")
+        connection.commit()
+    before = lone.file.read_bytes()
+
+    with pytest.raises(StoreError, match="another program's database; it was not touched"):
+        lone.open()
+    assert lone.file.read_bytes() == before
+    assert {path.name for path in lone.folder.iterdir()} <= {"oproxy.db", "oproxy.db.lock"}
+
+
+def test_another_programs_tables_on_a_server_are_refused(spot: Spot) -> None:
+    if spot.server is None:
+        pytest.skip("a file is known by its header")
+    with psycopg_to(spot) as connection:
+        connection.execute("CREATE TABLE songs (name text)")
+        connection.commit()
+
+    with pytest.raises(StoreError, match="another program's tables"):
+        spot.open()
+    with psycopg_to(spot) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert found == [("songs",)]
+
+
+def psycopg_to(spot: Spot) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(f"host={spot.server} user=oproxy dbname={spot.name}")
+
+
+def test_a_file_named_by_the_user_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear Sir or Madam, " * 20)
+
+    with pytest.raises(StoreError, match="not a database"):
+        Store.open(f"sqlite:///{file}", folder=tmp_path, on_change=print)
+    assert file.read_text().startswith("Dear Sir")
+
+
+def test_our_own_file_full_of_rubbish_is_kept_aside(lone: Spot) -> None:
+    lone.folder.mkdir()
+    lone.file.write_bytes(b"rubbish" * 1000)
+
+    put(lone.open(), [entry()])
+
+    (aside,) = lone.folder.glob("oproxy.db.corrupt-????????-??????")
+    assert aside.read_bytes() == b"rubbish" * 1000
+    assert len(lone.said) == 1
+    assert aside.name in lone.said[0]
+
+
+def damage(file: Path, *, table: str) -> None:
+    """Overwrite the first page of a table."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with file.open("r+b") as raw:
+        raw.seek((page - 1) * size)
+        raw.write(b"\xff" * size)
+
+
+def test_a_file_damaged_at_its_heart_is_kept_aside_and_a_new_one_begun(lone: Spot) -> None:
+    lone.open().close()
+    damage(lone.file, table=schema.VERSION_TABLE)
+
+    again = lone.open()
+    assert written(again) == []
+    assert len(list(lone.folder.glob("oproxy.db.corrupt-*"))) == 1
+
+
+def test_a_damaged_file_gives_its_keys_to_the_new_one(lone: Spot) -> None:
+    store = lone.open()
+    put(store, [entry() for _ in range(100)])
+    store.keys.add(key())
+    version = store.keys.version()
+    store.engine.dispose()
+    damage(lone.file, table="requests")
+
+    store.mend(suspect=True)
+
+    assert store.keys.all() == [key()]
+    assert store.keys.version() >= version
+    assert written(store) == []
+    assert "the keys of the old one: 1" in lone.said[0]
+
+
+def test_a_sound_file_under_suspicion_stays(lone: Spot) -> None:
+    store = lone.open()
+    put(store, [entry()])
+
+    store.mend(suspect=True)
+    assert len(written(store)) == 1
+    assert lone.said == []
+
+
+def test_two_damaged_files_of_one_second_are_both_kept(lone: Spot) -> None:
+    lone.folder.mkdir()
+    for _ in range(2):
+        lone.file.write_bytes(b"x" * 200)
+        lone.open().close()
+    assert len(list(lone.folder.glob("oproxy.db.corrupt-*"))) == 2
+
+
+def test_a_creation_that_was_interrupted_is_finished(lone: Spot) -> None:
+    lone.folder.mkdir()
+    begin(lone.file)
+    assert look(lone.file) is Look.OURS
+
+    put(lone.open(), [entry()])
+    assert lone.said == []
+
+
+@pytest.mark.parametrize(
+    ("url", "want"),
+    [
+        ("mysql://root@localhost/x", "not supported"),
+        ("sqlite://", "names no file"),
+        ("what is this", "not a database URL"),
+        ("postgresql://me:hunter2@127.0.0.1:1/x", "cannot be used.*Is it running"),
+    ],
+)
+def test_a_url_that_does_not_work_is_told_without_its_password(url: str, want: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=want) as caught:
+        Store.open(url, folder=tmp_path, on_change=print)
+    assert "hunter2" not in caught.value.message
+
+
+def test_a_relative_file_lies_in_the_folder(tmp_path: Path) -> None:
+    Store.open("sqlite:///team.db", folder=tmp_path, on_change=print).close()
+    assert look(tmp_path / "team.db") is Look.OURS
+
+
+def roll(store: Store, seq: int) -> None:
+    with store.writing() as connection:
+        connection.execute(update(schema.meta).where(schema.meta.c.name == schema.ROLLED).values(value=str(seq)))
+
+
+def test_only_old_rows_that_are_in_the_roll_ups_are_pruned(spot: Spot) -> None:
+    store = spot.open()
+    rows = [entry(BASE + number) for number in range(10)]
+    put(store, rows)
+
+    assert store.prune(BASE + 100) == 0
+    roll(store, 6)
+    assert store.prune(BASE + 4) == 4
+    assert store.prune(BASE + 100) == 2
+    assert written(store) == [row.id for row in rows[6:]]
+
+
+def test_pruning_goes_on_until_all_is_gone(spot: Spot) -> None:
+    store = spot.open()
+    put(store, [entry() for _ in range(4500)])
+    roll(store, store.settled())
+    assert store.prune(BASE + 1) == 4500
+
+
+def test_a_number_is_never_given_twice(spot: Spot) -> None:
+    store = spot.open()
+    put(store, [entry() for _ in range(3)])
+    roll(store, 3)
+    store.prune(BASE + 1)
+    put(store, [entry()])
+    assert store.settled() == 4
