@@ -5,6 +5,7 @@ once for each request, before the last byte of its answer. Never decides what a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .account import Entry
 from .errors import Overloaded
@@ -12,7 +13,9 @@ from .gate import Gate
 from .policy.books import Books, entry_of
 from .pricing import Prices
 from .sections import BackendSettings, Settings
-from .store import Ledger
+
+if TYPE_CHECKING:
+    from .store import Ledger
 
 __all__ = ["Clerk"]
 

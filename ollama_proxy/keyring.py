@@ -10,10 +10,14 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from .account import Caller, Key
 from .policy import credentials
-from .store import Keys, StoreError
+from .store import StoreError
+
+if TYPE_CHECKING:
+    from .store import Keys
 
 __all__ = ["CONTROL", "Keyring"]
 
@@ -26,12 +30,12 @@ AGAIN = 0.5
 
 
 class Keyring:
-    """All keys by digest. `keys` is the database's table (None: no database); `given` maps names to keys that the
+    """All keys by digest. `keys` is the database's table (None: no database, or not yet); `given` maps names to keys that the
     environment holds; `control` is the daemon's token; `wall` epoch seconds."""
 
     def __init__(
         self,
-        keys: Keys | None,
+        keys: Keys | None = None,
         *,
         wall: Callable[[], float],
         control: str = "",

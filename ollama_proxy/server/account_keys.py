@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -16,10 +16,13 @@ from aiohttp import web
 from ..account import Budget, Key, Rates
 from ..errors import Invalid, NotFound, Overloaded
 from ..policy import credentials
-from ..store import Missing, Store, StoreError
+from ..store import Missing, StoreError
 from ..store.spent import used_by
-from .keys import ENGINE, KEYRING, NEW_ID, STORE, WALL
+from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
+
+if TYPE_CHECKING:
+    from ..store import Store
 
 __all__ = ["change_key", "create_key", "key_usage", "list_keys", "remove_key", "rotate_key", "told"]
 
@@ -69,7 +72,7 @@ async def create_key(request: web.Request) -> web.Response:
 
 async def list_keys(request: web.Request) -> web.Response:
     """GET /oproxy/keys: every key, without its secret."""
-    if request.app.get(STORE) is not None:
+    if request.app[ACCOUNTS].store is not None:
         await ask(request, lambda store: None)
     return json_bytes(msgspec.json.encode({"keys": [told(key) for key in request.app[KEYRING].all()]}))
 
@@ -152,7 +155,7 @@ def find(request: web.Request) -> Key:
 
 async def ask(request: web.Request, work: Callable[[Store], T]) -> T:
     """Do something with the database in a thread, and read the keys anew, so that it holds for the next request."""
-    store, keyring = request.app.get(STORE), request.app[KEYRING]
+    store, keyring = request.app[ACCOUNTS].store, request.app[KEYRING]
     if store is None:
         raise Invalid(
             "There is no database to keep keys in: [store] ledger is false and [auth] mode is off. "

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from aiohttp import web
@@ -19,12 +21,15 @@ from ..keyring import Keyring
 from ..policy.credentials import named_keys
 from ..recorder import Recorder
 from ..sections import Settings
-from ..store import Store, StoreError
-from ..store.rollup import roll_up
+from ..store import StoreError
 from ..store.spent import spent
-from .keys import CLERK, ENGINE, KEYRING, RECORDER, SAY, STORE, WALL
+from .accounts import Accounts
+from .keys import ACCOUNTS, CLERK, ENGINE, KEYRING, RECORDER, SAY, WALL
 
-__all__ = ["configure", "given_keys", "keep_books", "look_after", "spent_of"]
+if TYPE_CHECKING:
+    from ..store import Store
+
+__all__ = ["close", "configure", "given_keys", "log_folder", "look_after", "open_books", "prepare", "spent_of"]
 
 log = logging.getLogger(__name__)
 
@@ -38,40 +43,73 @@ def data_folder() -> Path:
     return Path(platformdirs.user_data_path("oproxy"))
 
 
-def keep_books(app: web.Application, settings: Settings, env: Mapping[str, str], control: str) -> Store | None:
-    """Open the database where one is needed, read the keys, and start the recorder. Raises StoreError."""
-    store = None
-    if settings.store.ledger or settings.auth.mode == "on":
-        store = Store.open(settings.store.url, folder=data_folder(), on_change=app[SAY])
-        app[STORE] = store
-    keyring = Keyring(
-        store.keys if store is not None else None,
-        wall=app[WALL],
-        control=control,
-        given=given_keys(settings, env),
-    )
-    keyring.read()
-    app[KEYRING] = keyring
+def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], control: str) -> None:
+    """Put the keyring and the recorder in their places; the database is opened later."""
+    app[ACCOUNTS] = Accounts()
+    app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(settings, env))
     if settings.logs.requests:
-        logs = settings.logs
-        app[RECORDER] = Recorder(
-            log_folder(settings),
-            max_size=logs.max_size,
-            max_age=logs.max_age * DAY,
-            max_files=logs.max_files,
-            max_total=logs.max_total,
-            buffer=logs.buffer,
-            bodies=logs.bodies,
-            redact=logs.redact,
-        )
-    return store
+        app[RECORDER] = Recorder(log_folder(settings), **recorder_options(settings))
+
+
+async def open_books(app: web.Application) -> None:
+    """Open the database where one is needed, read the keys, and begin the ledger. Never raises."""
+    accounts, settings = app[ACCOUNTS], app[ENGINE].snapshot.settings
+    try:
+        if settings.store.ledger or settings.auth.mode == "on":
+            # Importing SQLAlchemy takes longer than all else of a start together.
+            package = await asyncio.to_thread(import_module, "ollama_proxy.store.store")
+            store: Store = await asyncio.to_thread(
+                package.Store.open, settings.store.url, folder=data_folder(), on_change=sayer(app)
+            )
+            app[KEYRING].keys = store.keys
+            await asyncio.to_thread(app[KEYRING].read)
+            accounts.store = store
+            if settings.store.ledger:
+                await begin_ledger(app, store, settings)
+    except StoreError as exc:
+        accounts.error = exc
+    finally:
+        accounts.opened()
+
+
+async def begin_ledger(app: web.Application, store: Store, settings: Settings) -> None:
+    ledger = await asyncio.to_thread(import_module, "ollama_proxy.store.ledger")
+    clerk = app[CLERK]
+    clerk.ledger = ledger.Ledger(store, loop=asyncio.get_running_loop(), clock=app[WALL])
+    clerk.configure(settings)
+    await asyncio.to_thread(clerk.gate.spend.refill)
+
+
+def sayer(app: web.Application) -> Callable[[str], None]:
+    """Return what says a line from any thread."""
+    loop, say = asyncio.get_running_loop(), app[SAY]
+
+    def tell(line: str) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(say, line)
+
+    return tell
 
 
 def log_folder(settings: Settings) -> Path:
     """Return the folder of both logs."""
-    return (
-        Path(settings.logs.folder).expanduser() if settings.logs.folder else Path(platformdirs.user_log_path("oproxy"))
-    )
+    if settings.logs.folder:
+        return Path(settings.logs.folder).expanduser()
+    return Path(platformdirs.user_log_path("oproxy"))
+
+
+def recorder_options(settings: Settings) -> dict[str, Any]:
+    """Return what a Recorder is told by [logs]."""
+    logs = settings.logs
+    return {
+        "max_size": logs.max_size,
+        "max_age": logs.max_age * DAY,
+        "max_files": logs.max_files,
+        "max_total": logs.max_total,
+        "buffer": logs.buffer,
+        "bodies": logs.bodies,
+        "redact": logs.redact,
+    }
 
 
 def configure(app: web.Application, settings: Settings, env: Mapping[str, str]) -> None:
@@ -82,16 +120,7 @@ def configure(app: web.Application, settings: Settings, env: Mapping[str, str]) 
     clerk.gate.spend.configure(settings.budget)
     app[KEYRING].give(given_keys(settings, env))
     if (recorder := app.get(RECORDER)) is not None:
-        logs = settings.logs
-        recorder.configure(
-            max_size=logs.max_size,
-            max_age=logs.max_age * DAY,
-            max_files=logs.max_files,
-            max_total=logs.max_total,
-            buffer=logs.buffer,
-            bodies=logs.bodies,
-            redact=logs.redact,
-        )
+        recorder.configure(**recorder_options(settings))
 
 
 def given_keys(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
@@ -111,10 +140,11 @@ def given_keys(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     return found | named_keys(env.get("OPROXY_API_KEYS", ""))
 
 
-def spent_of(store: Store | None) -> Callable[[str, float], tuple[int, int, int]]:
+def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int]]:
     """Return what tells the sums since a time of a key ("": of all): cost, list cost (nano-dollars), tokens."""
 
     def load(key: str, since: float) -> tuple[int, int, int]:
+        store = app[ACCOUNTS].store
         if store is None:
             return 0, 0, 0
         try:
@@ -126,16 +156,30 @@ def spent_of(store: Store | None) -> Callable[[str, float], tuple[int, int, int]
     return load
 
 
-async def look_after(store: Store, app: web.Application) -> None:
+async def look_after(app: web.Application) -> None:
     """Sum up the ledger now and then, and forget what is older than the settings say. Runs until cancelled."""
     pruned = 0.0
     while True:
         await asyncio.sleep(HOUSEKEEPING)
+        store = app[ACCOUNTS].store
+        if store is None or app[CLERK].ledger is None:
+            continue
+        rollup = import_module("ollama_proxy.store.rollup")
         try:
-            await asyncio.to_thread(roll_up, store)
+            await asyncio.to_thread(rollup.roll_up, store)
             keep = app[ENGINE].snapshot.settings.store.keep
             if keep and time.monotonic() - pruned > DAY / 24:
                 pruned = time.monotonic()
                 await asyncio.to_thread(store.prune, app[WALL]() - keep * DAY)
         except StoreError as exc:
             log.warning("the ledger could not be summed up: %s", exc.message)
+
+
+async def close(app: web.Application) -> None:
+    """Write what waits, and let go."""
+    if (ledger := app[CLERK].ledger) is not None:
+        await ledger.aclose()
+    if (recorder := app.get(RECORDER)) is not None:
+        await asyncio.to_thread(recorder.close)
+    if (store := app[ACCOUNTS].store) is not None:
+        await asyncio.to_thread(store.close)

@@ -27,23 +27,21 @@ from ..limits import MemoryLimiter, open_limiter
 from ..policy.route import Names
 from ..settings import BackendSettings, Loaded, Settings
 from ..spend import Spend
-from ..store import Ledger
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
 from . import accounting
 from .keys import (
+    ACCOUNTS,
     CLERK,
     CLOCK,
     ENGINE,
     FAILURES,
     KEYRING,
     NEW_ID,
-    RECORDER,
     RELOADER,
     SAY,
     STARTED,
-    STORE,
     TASKS,
     WALL,
 )
@@ -78,10 +76,10 @@ def build_app(
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
     app[TASKS] = Tasks()
     app[FAILURES] = MemoryLimiter(clock)
-    store = accounting.keep_books(app, settings, env, control)
+    accounting.prepare(app, settings, env, control)
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
-    spend = Spend(settings.budget, wall=wall, load=accounting.spent_of(store), say=say, tasks=app[TASKS])
+    spend = Spend(settings.budget, wall=wall, load=accounting.spent_of(app), say=say, tasks=app[TASKS])
     gate = Gate(
         open_limiter(settings.limits.url, clock=clock, on_error=settings.limits.on_error, say=say),
         spend,
@@ -117,25 +115,23 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks, clerk = app[TASKS], app[CLERK]
     if (reloader := app.get(RELOADER)) is not None:
         tasks.start(reloader.run(), name="reload")
-    if (store := app.get(STORE)) is not None:
-        tasks.start(app[KEYRING].run(), name="keys")
-        settings = app[ENGINE].snapshot.settings
-        if settings.store.ledger:
-            clerk.ledger = Ledger(store, loop=asyncio.get_running_loop(), clock=app[WALL])
-            clerk.configure(settings)
-            tasks.start(accounting.look_after(store, app), name="ledger")
-    tasks.start(asyncio.to_thread(clerk.prices.warm), name="prices")
+    tasks.start(accounting.open_books(app), name="store")
+    tasks.start(app[KEYRING].run(), name="keys")
+    tasks.start(accounting.look_after(app), name="ledger")
+    tasks.start(warm(app), name="prices")
     yield
     await tasks.aclose()
     await app[ENGINE].fleet.aclose()
     await app[ENGINE].images.aclose()
     await clerk.gate.limiter.aclose()
-    if clerk.ledger is not None:
-        await clerk.ledger.aclose()
-    if (recorder := app.get(RECORDER)) is not None:
-        await asyncio.to_thread(recorder.close)
-    if store is not None:
-        await asyncio.to_thread(store.close)
+    await accounting.close(app)
+
+
+async def warm(app: web.Application) -> None:
+    """Have the list prices at hand before the first row needs them; not before the database is open."""
+    await app[ACCOUNTS].wait()
+    if app[CLERK].ledger is not None:
+        await asyncio.to_thread(app[CLERK].prices.warm)
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

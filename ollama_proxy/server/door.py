@@ -17,7 +17,7 @@ from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
 from .run import is_loopback
 
-__all__ = ["enter", "note_tag", "restricted"]
+__all__ = ["enter", "is_open", "note_tag", "restricted"]
 
 # Nobody is asked for a key here: what a load balancer or a browser that knows nothing yet may see.
 OPEN = frozenset({"/", "/health", "/v1/health", "/openapi.json"})
@@ -62,6 +62,7 @@ def enter(request: web.Request, settings: Settings) -> None:
 
 
 def is_open(path: str) -> bool:
+    """Return whether nobody is asked for a key there."""
     return path.rstrip("/") in OPEN or path in OPEN or path.startswith("/docs")
 
 

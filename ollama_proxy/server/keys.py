@@ -14,10 +14,11 @@ from ..keyring import Keyring
 from ..limits import MemoryLimiter
 from ..policy.books import Books
 from ..recorder import Recorder
-from ..store import Store
 from ..tasks import Tasks
+from .accounts import Accounts
 
 __all__ = [
+    "ACCOUNTS",
     "BODY",
     "BOOKS",
     "CHUNKS",
@@ -31,7 +32,6 @@ __all__ = [
     "RELOADER",
     "SAY",
     "STARTED",
-    "STORE",
     "TASKS",
     "WALL",
 ]
@@ -41,8 +41,8 @@ CLERK = web.AppKey("clerk", Clerk)
 KEYRING = web.AppKey("keyring", Keyring)
 # Wrong keys by address.
 FAILURES = web.AppKey("failures", MemoryLimiter)
-# Only where there is a database; where requests are recorded.
-STORE = web.AppKey("store", Store)
+ACCOUNTS = web.AppKey("accounts", Accounts)
+# Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
 RELOADER = web.AppKey("reloader", Reloader)

@@ -19,8 +19,8 @@ from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
 from ..settings import Settings
-from .door import enter
-from .keys import BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
+from .door import enter, is_open
+from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 from .recording import record
 
@@ -113,6 +113,8 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         )
     if request.method == "OPTIONS":
         return preflight()
+    if not request.app[ACCOUNTS].ready and not is_open(request.path):
+        await request.app[ACCOUNTS].wait()
     enter(request, settings)
     try:
         return await handler(request)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -14,14 +14,14 @@ from aiohttp import web
 from ..account import Key
 from ..errors import Invalid, NotFound
 from ..policy import credentials
-from ..store import Store
-from ..store.fault import gate
-from ..store.reader import reading
 from ..store.usage import Row, query
 from ..translate import organization
 from .account_keys import ask
-from .keys import ENGINE, KEYRING, NEW_ID, STORE, WALL
+from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
+
+if TYPE_CHECKING:
+    from ..store import Store
 
 __all__ = [
     "admin_key",
@@ -62,7 +62,7 @@ async def page(request: web.Request, kind: organization.Kind) -> web.Response:
 def summed(store: Store, asked: organization.Ask) -> list[Row]:
     if asked.only is None or asked.since >= asked.until:
         return []
-    with gate(), reading(store.engine) as reader:
+    with store.reading() as reader:
         return query(reader, asked.since, asked.until, asked.by, asked.only)
 
 
@@ -75,7 +75,7 @@ def answer(body: dict[str, Any]) -> web.Response:
 
 async def keys_of(request: web.Request) -> list[Key]:
     """Return all keys, oldest first, as they are this moment."""
-    if request.app.get(STORE) is not None:
+    if request.app[ACCOUNTS].store is not None:
         await ask(request, lambda store: None)
     return sorted(request.app[KEYRING].all(), key=lambda key: (key.created, key.id))
 
