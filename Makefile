@@ -53,7 +53,7 @@ clean:  ## remove what was made here
 
 .venv/dev.stamp: .venv/run.stamp
 	@echo 'Installing what the tests need …'
-	@$(INSTALL) --no-build-isolation -e '.[embedded,dev]'
+	@$(INSTALL) --no-build-isolation -e '.[embedded,postgres,redis,dev]'
 	@touch $@
 
 .venv-openai2/stamp: .constraints-openai2.txt | .venv/bin/python

@@ -15,10 +15,22 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set at 'oproxy stop'
             case 'oproxy status'
                 set at 'oproxy status'
+            case 'oproxy run'
+                set at 'oproxy run'
+            case 'oproxy env'
+                set at 'oproxy env'
+            case 'oproxy doctor'
+                set at 'oproxy doctor'
             case 'oproxy chat'
                 set at 'oproxy chat'
             case 'oproxy models'
                 set at 'oproxy models'
+            case 'oproxy usage'
+                set at 'oproxy usage'
+            case 'oproxy cert'
+                set at 'oproxy cert'
+            case 'oproxy keys'
+                set at 'oproxy keys'
             case 'oproxy config'
                 set at 'oproxy config'
             case 'oproxy --config'
@@ -32,6 +44,18 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
             case 'oproxy serve --backend'
                 set skip 1
             case 'oproxy serve --log-level'
+                set skip 1
+            case 'oproxy run --budget'
+                set skip 1
+            case 'oproxy run --tokens'
+                set skip 1
+            case 'oproxy run --model'
+                set skip 1
+            case 'oproxy run --tag'
+                set skip 1
+            case 'oproxy env --shell'
+                set skip 1
+            case 'oproxy env --for'
                 set skip 1
             case 'oproxy chat -m' 'oproxy chat --model'
                 set skip 1
@@ -93,6 +117,102 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set skip 1
             case 'oproxy models alias rm --config'
                 set skip 1
+            case 'oproxy usage prune'
+                set at 'oproxy usage prune'
+            case 'oproxy usage --by'
+                set skip 1
+            case 'oproxy usage --since'
+                set skip 1
+            case 'oproxy usage --until'
+                set skip 1
+            case 'oproxy usage --model'
+                set skip 1
+            case 'oproxy usage --key'
+                set skip 1
+            case 'oproxy usage --tag'
+                set skip 1
+            case 'oproxy usage --status'
+                set skip 1
+            case 'oproxy usage --as'
+                set skip 1
+            case 'oproxy usage --config'
+                set skip 1
+            case 'oproxy usage prune --before'
+                set skip 1
+            case 'oproxy usage prune --config'
+                set skip 1
+            case 'oproxy cert install'
+                set at 'oproxy cert install'
+            case 'oproxy cert status'
+                set at 'oproxy cert status'
+            case 'oproxy cert renew'
+                set at 'oproxy cert renew'
+            case 'oproxy cert uninstall'
+                set at 'oproxy cert uninstall'
+            case 'oproxy cert install --config'
+                set skip 1
+            case 'oproxy cert status --config'
+                set skip 1
+            case 'oproxy cert renew --config'
+                set skip 1
+            case 'oproxy keys create'
+                set at 'oproxy keys create'
+            case 'oproxy keys list'
+                set at 'oproxy keys list'
+            case 'oproxy keys show'
+                set at 'oproxy keys show'
+            case 'oproxy keys set'
+                set at 'oproxy keys set'
+            case 'oproxy keys rotate'
+                set at 'oproxy keys rotate'
+            case 'oproxy keys revoke'
+                set at 'oproxy keys revoke'
+            case 'oproxy keys rm'
+                set at 'oproxy keys rm'
+            case 'oproxy keys create --expires'
+                set skip 1
+            case 'oproxy keys create --model'
+                set skip 1
+            case 'oproxy keys create --endpoint'
+                set skip 1
+            case 'oproxy keys create --tier'
+                set skip 1
+            case 'oproxy keys create --limit'
+                set skip 1
+            case 'oproxy keys create --budget'
+                set skip 1
+            case 'oproxy keys create --tag'
+                set skip 1
+            case 'oproxy keys create --config'
+                set skip 1
+            case 'oproxy keys list --config'
+                set skip 1
+            case 'oproxy keys show --config'
+                set skip 1
+            case 'oproxy keys set --name'
+                set skip 1
+            case 'oproxy keys set --expires'
+                set skip 1
+            case 'oproxy keys set --model'
+                set skip 1
+            case 'oproxy keys set --endpoint'
+                set skip 1
+            case 'oproxy keys set --tier'
+                set skip 1
+            case 'oproxy keys set --limit'
+                set skip 1
+            case 'oproxy keys set --budget'
+                set skip 1
+            case 'oproxy keys set --tag'
+                set skip 1
+            case 'oproxy keys set --config'
+                set skip 1
+            case 'oproxy keys rotate --config'
+                set skip 1
+            case 'oproxy keys revoke --config'
+                set skip 1
+            case 'oproxy keys rm --config'
+                set skip 1
             case 'oproxy config path'
                 set at 'oproxy config path'
             case 'oproxy config show'
@@ -134,8 +254,14 @@ complete -c oproxy -f
 complete -c oproxy -n '__oproxy_at oproxy' -a serve -d 'Start the daemon: OpenAI\'s API on this machine'
 complete -c oproxy -n '__oproxy_at oproxy' -a stop -d 'Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)'
 complete -c oproxy -n '__oproxy_at oproxy' -a status -d 'Tell whether the daemon runs, where, and how its backends are'
+complete -c oproxy -n '__oproxy_at oproxy' -a run -d 'Run a command that talks to us: `oproxy run -- python app.py`'
+complete -c oproxy -n '__oproxy_at oproxy' -a env -d 'Print what makes OpenAI clients come here: `eval "$(oproxy env)"`'
+complete -c oproxy -n '__oproxy_at oproxy' -a doctor -d 'Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
 complete -c oproxy -n '__oproxy_at oproxy' -a chat -d 'Ask a model, once or in a conversation'
 complete -c oproxy -n '__oproxy_at oproxy' -a models -d 'List, fetch, load and remove models; give them other names'
+complete -c oproxy -n '__oproxy_at oproxy' -a usage -d 'Tell what was used, what it cost and what it saved'
+complete -c oproxy -n '__oproxy_at oproxy' -a cert -d 'HTTPS: issue, show, renew and remove this machine\'s certificate'
+complete -c oproxy -n '__oproxy_at oproxy' -a keys -d 'Make, list, change and revoke keys'
 complete -c oproxy -n '__oproxy_at oproxy' -a config -d 'Show, check and change the settings'
 complete -c oproxy -n '__oproxy_at oproxy' -l config -r -F -d 'Use this config file instead of the user\'s own.'
 complete -c oproxy -n '__oproxy_at oproxy' -l version -d 'Print the version and exit.'
@@ -145,6 +271,7 @@ complete -c oproxy -n '__oproxy_at oproxy serve' -l port -x -d 'Listen on this p
 complete -c oproxy -n '__oproxy_at oproxy serve' -l config -r -F -d 'Use this config file.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -l backend -x -d 'Use only these backends; with a URL, one at that address.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -l log-level -x -a 'debug info warning error' -d 'How much to tell beside the requests.'
+complete -c oproxy -n '__oproxy_at oproxy serve' -l https -d 'Serve HTTPS too, with the certificate of `oproxy cert`.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -l fetch -d 'Fetch the built-in model (98 MB) if no other backend answers.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -s d -l detach -d 'Start it in the background and return.'
 complete -c oproxy -n '__oproxy_at oproxy serve' -s h -l help -d 'Show this message and exit.'
@@ -152,6 +279,17 @@ complete -c oproxy -n '__oproxy_at oproxy stop' -l force -d 'Kill it at once; ru
 complete -c oproxy -n '__oproxy_at oproxy stop' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy status' -l json -d 'Print JSON for programs.'
 complete -c oproxy -n '__oproxy_at oproxy status' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy run' -l budget -x -d 'Dollars the command may spend; then requests fail.'
+complete -c oproxy -n '__oproxy_at oproxy run' -l tokens -x -d 'Tokens the command may use; then requests fail.'
+complete -c oproxy -n '__oproxy_at oproxy run' -l model -x -a '(__oproxy_models)' -d 'Let this model answer, whatever name is asked for.'
+complete -c oproxy -n '__oproxy_at oproxy run' -l tag -x -d 'Mark the requests with this in the books.'
+complete -c oproxy -n '__oproxy_at oproxy run' -s q -l quiet -d 'Do not tell at the end what was used.'
+complete -c oproxy -n '__oproxy_at oproxy run' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy env' -l shell -x -a 'bash zsh fish powershell dotenv json' -d 'The form to print; yours is found out if none is given.'
+complete -c oproxy -n '__oproxy_at oproxy env' -l for -x -a 'aider continue cline codex opencode langchain llamaindex vscode cursor curl python node' -d 'Print what this tool or library must be told.'
+complete -c oproxy -n '__oproxy_at oproxy env' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy doctor' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy doctor' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -s m -l model -x -a '(__oproxy_models)' -d 'The model to ask.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -s s -l system -x -d 'How the model should behave.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -s i -l image -r -F -d 'An image (file or URL); may be repeated.'
@@ -210,6 +348,85 @@ complete -c oproxy -n '__oproxy_at oproxy models alias add' -s h -l help -d 'Sho
 complete -c oproxy -n '__oproxy_at oproxy models alias add' -a '(__oproxy_models)'
 complete -c oproxy -n '__oproxy_at oproxy models alias rm' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy models alias rm' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -a prune -d 'Delete the ledger\'s old rows'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l by -x -d 'Sums by model, served, key, tag, backend, endpoint, client, status, day, hour; several too.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l since -x -d 'From then on: 7d, 12h, 2026-11-01, today.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l until -x -d 'Up to then; a day is meant as a whole.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l model -x -a '(__oproxy_models)' -d 'Only this model, asked for or served.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l key -x -d 'Only this key, by name or id.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l tag -x -d 'Only this tag.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l status -x -d 'Only ok, error, 429, 4xx and so on.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l as -x -a '(__oproxy_models)' -d 'Also what the same tokens would cost on these models.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l csv -d 'Print CSV for spreadsheets.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l watch -d 'Look again every two seconds until Ctrl-C.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy usage' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy usage prune' -l before -x -d 'Rows older than this: 400d, 2026-01-01.'
+complete -c oproxy -n '__oproxy_at oproxy usage prune' -s y -l yes -d 'Do not ask.'
+complete -c oproxy -n '__oproxy_at oproxy usage prune' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy usage prune' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy cert' -a install -d 'Make mkcert\'s CA trusted on this machine and let it issue a certificate'
+complete -c oproxy -n '__oproxy_at oproxy cert' -a status -d 'Tell where the certificate is, what it is for, how long it is good, and whether this machine trusts it'
+complete -c oproxy -n '__oproxy_at oproxy cert' -a renew -d 'Issue the certificate anew, with the names of today'
+complete -c oproxy -n '__oproxy_at oproxy cert' -a uninstall -d 'Remove the certificate; if wanted, this machine stops trusting mkcert\'s CA, too'
+complete -c oproxy -n '__oproxy_at oproxy cert' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy cert install' -l trust -l no-trust -d 'Whether this machine shall trust mkcert\'s CA (may ask for your password).'
+complete -c oproxy -n '__oproxy_at oproxy cert install' -s y -l yes -d 'Do not ask.'
+complete -c oproxy -n '__oproxy_at oproxy cert install' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy cert install' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy cert status' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy cert status' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy cert status' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy cert renew' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy cert renew' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy cert uninstall' -l ca -l keep-ca -d 'Whether mkcert\'s CA is taken out of the trust stores, too. Asked if not given.'
+complete -c oproxy -n '__oproxy_at oproxy cert uninstall' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a create -d 'Make a key and print it'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a list -d 'List the keys, without their secrets'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a show -d 'Show one key, and what it used'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a set -d 'Change what a key may do; it holds for the next request'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a rotate -d 'Give a key a new secret and print it; the old one opens nothing from now on'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a revoke -d 'Let a key open nothing from now on; it stays in the list'
+complete -c oproxy -n '__oproxy_at oproxy keys' -a rm -d 'Forget keys; what they used stays in the ledger'
+complete -c oproxy -n '__oproxy_at oproxy keys' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l expires -x -d 'When it stops working: in 30d, 12h, or on 2027-01-01; never.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l model -x -d 'A model it may use; may be repeated. * for all.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l endpoint -x -d 'A path it may use, e.g. /v1/chat/*; may be repeated.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l tier -x -d 'A preset of limits: free, tier1 to tier5, or your own.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l limit -x -d 'A limit: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l budget -x -d '5usd/month, 1usd/day, 100000tokens/day; none lifts all.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l tag -x -d 'A tag for the ledger; may be repeated.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l admin -l no-admin -d 'Whether it may manage keys and models.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys list' -s a -l all -d 'Also those revoked or expired.'
+complete -c oproxy -n '__oproxy_at oproxy keys list' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy keys list' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys list' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys show' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy keys show' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys show' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l name -x -d 'Another name.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l expires -x -d 'When it stops working: in 30d, 12h, or on 2027-01-01; never.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l model -x -d 'A model it may use; may be repeated. * for all.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l endpoint -x -d 'A path it may use, e.g. /v1/chat/*; may be repeated.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l tier -x -d 'A preset of limits: free, tier1 to tier5, or your own.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l limit -x -d 'A limit: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l budget -x -d '5usd/month, 1usd/day, 100000tokens/day; none lifts all.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l tag -x -d 'A tag for the ledger; may be repeated.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l admin -l no-admin -d 'Whether it may manage keys and models.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys rotate' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy keys rotate' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys rotate' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys revoke' -l undo -d 'Let it work again.'
+complete -c oproxy -n '__oproxy_at oproxy keys revoke' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys revoke' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys rm' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy keys rm' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy config' -a path -d 'Print where the config file is, or would be'
 complete -c oproxy -n '__oproxy_at oproxy config' -a show -d 'Show the settings in force, and where each came from'
 complete -c oproxy -n '__oproxy_at oproxy config' -a init -d 'Write a config file that shows every setting as a comment'

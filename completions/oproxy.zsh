@@ -25,8 +25,14 @@ _oproxy() {
                 'serve:Start the daemon: OpenAI'\''s API on this machine'
                 'stop:Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)'
                 'status:Tell whether the daemon runs, where, and how its backends are'
+                'run:Run a command that talks to us: `oproxy run -- python app.py`'
+                'env:Print what makes OpenAI clients come here: `eval "$(oproxy env)"`'
+                'doctor:Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
                 'chat:Ask a model, once or in a conversation'
                 'models:List, fetch, load and remove models; give them other names'
+                'usage:Tell what was used, what it cost and what it saved'
+                'cert:HTTPS: issue, show, renew and remove this machine'\''s certificate'
+                'keys:Make, list, change and revoke keys'
                 'config:Show, check and change the settings'
             )
             _describe -t commands 'oproxy command' commands
@@ -36,8 +42,14 @@ _oproxy() {
                 serve) _oproxy_serve ;;
                 stop) _oproxy_stop ;;
                 status) _oproxy_status ;;
+                run) _oproxy_run ;;
+                env) _oproxy_env ;;
+                doctor) _oproxy_doctor ;;
                 chat) _oproxy_chat ;;
                 models) _oproxy_models ;;
+                usage) _oproxy_usage ;;
+                cert) _oproxy_cert ;;
+                keys) _oproxy_keys ;;
                 config) _oproxy_config ;;
             esac
             ;;
@@ -51,6 +63,7 @@ _oproxy_serve() {
         '(--config)--config[Use this config file.]:FILE:_files' \
         '*--backend[Use only these backends; with a URL, one at that address.]:NAME\[=URL\]: ' \
         '(--log-level)--log-level[How much to tell beside the requests.]:debug|info|warning|error:(debug info warning error)' \
+        '(--https)--https[Serve HTTPS too, with the certificate of `oproxy cert`.]' \
         '(--fetch)--fetch[Fetch the built-in model (98 MB) if no other backend answers.]' \
         '(-d --detach)-d[Start it in the background and return.]' \
         '(-d --detach)--detach[Start it in the background and return.]' \
@@ -66,6 +79,34 @@ _oproxy_stop() {
 }
 
 _oproxy_status() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_run() {
+    _arguments \
+        '(--budget)--budget[Dollars the command may spend; then requests fail.]:USD: ' \
+        '(--tokens)--tokens[Tokens the command may use; then requests fail.]:N: ' \
+        '(--model)--model[Let this model answer, whatever name is asked for.]:MODEL:_oproxy_model_names' \
+        '(--tag)--tag[Mark the requests with this in the books.]:TEXT: ' \
+        '(-q --quiet)-q[Do not tell at the end what was used.]' \
+        '(-q --quiet)--quiet[Do not tell at the end what was used.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '*:CMD: '
+}
+
+_oproxy_env() {
+    _arguments \
+        '(--shell)--shell[The form to print; yours is found out if none is given.]:bash|zsh|fish|powershell|dotenv|json:(bash zsh fish powershell dotenv json)' \
+        '(--for)--for[Print what this tool or library must be told.]:aider|continue|cline|codex|opencode|langchain|llamaindex|vscode|cursor|curl|python|node:(aider continue cline codex opencode langchain llamaindex vscode cursor curl python node)' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_doctor() {
     _arguments \
         '(--json)--json[Print JSON for programs.]' \
         '(-h --help)-h[Show this message and exit.]' \
@@ -243,6 +284,233 @@ _oproxy_models_alias_rm() {
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]' \
         ':NAME: '
+}
+
+_oproxy_usage() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '*--by[Sums by model, served, key, tag, backend, endpoint, client, status, day, hour; several too.]:WHAT: ' \
+        '(--since)--since[From then on\: 7d, 12h, 2026-11-01, today.]:TIME: ' \
+        '(--until)--until[Up to then; a day is meant as a whole.]:TIME: ' \
+        '*--model[Only this model, asked for or served.]:MODEL:_oproxy_model_names' \
+        '*--key[Only this key, by name or id.]:NAME: ' \
+        '*--tag[Only this tag.]:TAG: ' \
+        '*--status[Only ok, error, 429, 4xx and so on.]:STATUS: ' \
+        '*--as[Also what the same tokens would cost on these models.]:MODEL:_oproxy_model_names' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--csv)--csv[Print CSV for spreadsheets.]' \
+        '(--watch)--watch[Look again every two seconds until Ctrl-C.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'prune:Delete the ledger'\''s old rows'
+            )
+            _describe -t commands 'usage command' commands
+            ;;
+        rest)
+            case $words[1] in
+                prune) _oproxy_usage_prune ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_usage_prune() {
+    _arguments \
+        '(--before)--before[Rows older than this\: 400d, 2026-01-01.]:TIME: ' \
+        '(-y --yes)-y[Do not ask.]' \
+        '(-y --yes)--yes[Do not ask.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_cert() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'install:Make mkcert'\''s CA trusted on this machine and let it issue a certificate'
+                'status:Tell where the certificate is, what it is for, how long it is good, and whether this machine trusts it'
+                'renew:Issue the certificate anew, with the names of today'
+                'uninstall:Remove the certificate; if wanted, this machine stops trusting mkcert'\''s CA, too'
+            )
+            _describe -t commands 'cert command' commands
+            ;;
+        rest)
+            case $words[1] in
+                install) _oproxy_cert_install ;;
+                status) _oproxy_cert_status ;;
+                renew) _oproxy_cert_renew ;;
+                uninstall) _oproxy_cert_uninstall ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_cert_install() {
+    _arguments \
+        '(--trust --no-trust)--trust[Whether this machine shall trust mkcert'\''s CA (may ask for your password).]' \
+        '(--trust --no-trust)--no-trust[Whether this machine shall trust mkcert'\''s CA (may ask for your password).]' \
+        '(-y --yes)-y[Do not ask.]' \
+        '(-y --yes)--yes[Do not ask.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_cert_status() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_cert_renew() {
+    _arguments \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_cert_uninstall() {
+    _arguments \
+        '(--ca --keep-ca)--ca[Whether mkcert'\''s CA is taken out of the trust stores, too. Asked if not given.]' \
+        '(--ca --keep-ca)--keep-ca[Whether mkcert'\''s CA is taken out of the trust stores, too. Asked if not given.]' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_keys() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'create:Make a key and print it'
+                'list:List the keys, without their secrets'
+                'show:Show one key, and what it used'
+                'set:Change what a key may do; it holds for the next request'
+                'rotate:Give a key a new secret and print it; the old one opens nothing from now on'
+                'revoke:Let a key open nothing from now on; it stays in the list'
+                'rm:Forget keys; what they used stays in the ledger'
+            )
+            _describe -t commands 'keys command' commands
+            ;;
+        rest)
+            case $words[1] in
+                create) _oproxy_keys_create ;;
+                list) _oproxy_keys_list ;;
+                show) _oproxy_keys_show ;;
+                set) _oproxy_keys_set ;;
+                rotate) _oproxy_keys_rotate ;;
+                revoke) _oproxy_keys_revoke ;;
+                rm) _oproxy_keys_rm ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_keys_create() {
+    _arguments \
+        '(--expires)--expires[When it stops working\: in 30d, 12h, or on 2027-01-01; never.]:WHEN: ' \
+        '*--model[A model it may use; may be repeated. * for all.]:GLOB: ' \
+        '*--endpoint[A path it may use, e.g. /v1/chat/*; may be repeated.]:GLOB: ' \
+        '(--tier)--tier[A preset of limits\: free, tier1 to tier5, or your own.]:NAME: ' \
+        '*--limit[A limit\: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.]:KIND=N: ' \
+        '*--budget[5usd/month, 1usd/day, 100000tokens/day; none lifts all.]:SUM/PERIOD: ' \
+        '*--tag[A tag for the ledger; may be repeated.]:TEXT: ' \
+        '(--admin --no-admin)--admin[Whether it may manage keys and models.]' \
+        '(--admin --no-admin)--no-admin[Whether it may manage keys and models.]' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':NAME: '
+}
+
+_oproxy_keys_list() {
+    _arguments \
+        '(-a --all)-a[Also those revoked or expired.]' \
+        '(-a --all)--all[Also those revoked or expired.]' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_keys_show() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':KEY: '
+}
+
+_oproxy_keys_set() {
+    _arguments \
+        '(--name)--name[Another name.]:NAME: ' \
+        '(--expires)--expires[When it stops working\: in 30d, 12h, or on 2027-01-01; never.]:WHEN: ' \
+        '*--model[A model it may use; may be repeated. * for all.]:GLOB: ' \
+        '*--endpoint[A path it may use, e.g. /v1/chat/*; may be repeated.]:GLOB: ' \
+        '(--tier)--tier[A preset of limits\: free, tier1 to tier5, or your own.]:NAME: ' \
+        '*--limit[A limit\: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.]:KIND=N: ' \
+        '*--budget[5usd/month, 1usd/day, 100000tokens/day; none lifts all.]:SUM/PERIOD: ' \
+        '*--tag[A tag for the ledger; may be repeated.]:TEXT: ' \
+        '(--admin --no-admin)--admin[Whether it may manage keys and models.]' \
+        '(--admin --no-admin)--no-admin[Whether it may manage keys and models.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':KEY: '
+}
+
+_oproxy_keys_rotate() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':KEY: '
+}
+
+_oproxy_keys_revoke() {
+    _arguments \
+        '(--undo)--undo[Let it work again.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':KEY: '
+}
+
+_oproxy_keys_rm() {
+    _arguments \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '*:KEY...: '
 }
 
 _oproxy_config() {

@@ -22,10 +22,11 @@ from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .gate import Gate
 from .legs import Given, Leg, Legs, filtered, flushed, window_of
-from .model import Ask, Call, Completion, Embedding, Image, ModelInfo, Sampling
+from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling
 from .policy import credentials
 from .policy import plan as planning
 from .policy.books import Books
+from .policy.images import remote_images, with_fetched
 from .policy.meter import Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
@@ -314,19 +315,11 @@ class Engine:
     # --- what the config adds ---------------------------------------------------------------------------------
 
     async def _fetch_images(self, ask: Ask, info: ModelInfo) -> Ask:
-        if not any(isinstance(p, Image) and p.data is None for m in ask.messages for p in m.parts):
-            return ask
-        if not info.can("vision") or self.fleet[info.backend].wire.abilities.image_urls:
+        remote = remote_images(ask)
+        if not remote or not info.can("vision") or self.fleet[info.backend].wire.abilities.image_urls:
             # A model that sees nothing is refused by the plan; nothing is fetched for it.
             return ask
-        messages = []
-        for message in ask.messages:
-            parts = [
-                await self.images.fetch(part) if isinstance(part, Image) and part.data is None else part
-                for part in message.parts
-            ]
-            messages.append(msgspec.structs.replace(message, parts=tuple(parts)))
-        return msgspec.structs.replace(ask, messages=tuple(messages))
+        return with_fetched(ask, {url: await self.images.fetch(image) for url, image in remote.items()})
 
     def _options(self, target: Target, info: ModelInfo) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (backend options, sampling defaults) from [models.options] for this model.

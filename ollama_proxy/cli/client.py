@@ -67,17 +67,17 @@ class Api:
     async def get(self, path: str) -> Any:
         """GET a JSON answer."""
         async with self._open("GET", path) as response:
-            return msgspec.json.decode(await response.read())
+            return decoded(await response.read())
 
     async def delete(self, path: str) -> Any:
         async with self._open("DELETE", path) as response:
-            return msgspec.json.decode(await response.read())
+            return decoded(await response.read())
 
     async def post(self, path: str, body: Any) -> tuple[Any, dict[str, str]]:
         """POST and return the JSON answer with its headers (lower case)."""
         async with self._open("POST", path, body) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return msgspec.json.decode(await response.read()), headers
+            return decoded(await response.read()), headers
 
     async def lines(self, path: str, body: Any) -> AsyncIterator[dict[str, Any]]:
         """POST and yield the objects of an NDJSON answer. Raises ApiError on an error line."""
@@ -85,9 +85,9 @@ class Api:
         async with self._open("POST", path, body) as response:
             async for data in response.content.iter_any():
                 for line in decoder.feed(data):
-                    yield checked(msgspec.json.decode(line))
+                    yield checked(decoded(line))
             for line in decoder.flush():
-                yield checked(msgspec.json.decode(line))
+                yield checked(decoded(line))
 
     async def events(
         self, path: str, body: Any, *, head: Callable[[Mapping[str, str]], None] | None = None
@@ -104,14 +104,23 @@ class Api:
                 for event in decoder.feed(data):
                     if event.data == b"[DONE]":
                         return
-                    yield checked(msgspec.json.decode(event.data))
+                    yield checked(decoded(event.data))
+        raise ApiError(f"The answer of {self.base} ended before its end was said.")
+
+
+def decoded(data: bytes) -> Any:
+    """Read JSON of the daemon; whatever else listens there is told as such."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ApiError("The server's answer is not JSON; is it oproxy that listens there?") from exc
 
 
 def error_of(status: int, body: bytes) -> ApiError:
     try:
         error = msgspec.json.decode(body)["error"]
         return ApiError(error["message"], status=status, code=error.get("code"))
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ApiError(f"The server answered {status} without saying why.", status=status)
 
 

@@ -111,7 +111,7 @@ async def key_usage(request: web.Request) -> web.Response:
 async def wanted(request: web.Request) -> Wanted:
     try:
         return msgspec.json.decode(await request.read(), type=Wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body does not describe a key: {exc}.") from exc
 
 

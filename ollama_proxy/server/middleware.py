@@ -132,7 +132,9 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         raise error from exc
     except web.RequestPayloadError as exc:
         # Cut off, or not what its encoding promised.
-        raise Invalid("The request body could not be read: it is cut off, or not encoded as its headers say.") from exc
+        text = "The request body could not be read: it is cut off, or not encoded as its headers say."
+        # aiohttp hangs up after this; a client that knows will not use the connection again.
+        raise Invalid(text, headers={"connection": "close"}) from exc
     except web.HTTPException as exc:
         if exc.status < 400:
             return exc

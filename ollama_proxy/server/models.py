@@ -128,7 +128,7 @@ class Named(msgspec.Struct):
 async def named(request: web.Request) -> Named:
     try:
         return msgspec.json.decode(await request.read(), type=Named)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body must be an object with a model: {exc}.") from exc
 
 

@@ -142,7 +142,7 @@ async def create_admin_key(request: web.Request) -> web.Response:
     """POST /v1/organization/admin_api_keys: the answer holds the key, for this once."""
     try:
         wanted = msgspec.json.decode(await request.read(), type=Wanted)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body does not describe a key: {exc}.") from exc
     app = request.app
     now, secret = app[WALL](), credentials.new_secret(os.urandom(25))

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import account_keys, generate, health, models, pages
+from . import account_keys, generate, health, models, organization, pages
 
 __all__ = ["ROUTES", "Row", "add_routes"]
 
@@ -40,6 +40,42 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/openapi.json", "This API's description", None, "Daemon"), pages.description),
     Row(Route("GET", "/docs", "Try the API in a browser", None, "Daemon"), pages.docs),
     Row(Route("GET", "/docs/{name}", "The page's own files", None, "Daemon"), pages.asset),
+    *(
+        Row(
+            Route("GET", f"/v1/organization/usage/{kind}", f"Sum up the {kind} of a time", None, "Administration"),
+            organization.usage_of(kind),
+        )
+        for kind in ("completions", "embeddings", "moderations")
+    ),
+    Row(Route("GET", "/v1/organization/costs", "Sum up what it cost", None, "Administration"), organization.costs),
+    Row(
+        Route("GET", "/v1/organization/projects/{project_id}/api_keys", "List the keys", None, "Administration"),
+        organization.project_keys,
+    ),
+    Row(
+        Route("GET", "/v1/organization/projects/{project_id}/api_keys/{key_id}", "Show one", None, "Administration"),
+        organization.project_key,
+    ),
+    Row(
+        Route("GET", "/v1/organization/projects/{project_id}/rate_limits", "List the limits", None, "Administration"),
+        organization.rate_limits,
+    ),
+    Row(
+        Route("GET", "/v1/organization/admin_api_keys", "List the admin keys", None, "Administration"),
+        organization.admin_keys,
+    ),
+    Row(
+        Route("POST", "/v1/organization/admin_api_keys", "Make an admin key", None, "Administration"),
+        organization.create_admin_key,
+    ),
+    Row(
+        Route("GET", "/v1/organization/admin_api_keys/{key_id}", "Show an admin key", None, "Administration"),
+        organization.admin_key,
+    ),
+    Row(
+        Route("DELETE", "/v1/organization/admin_api_keys/{key_id}", "Remove an admin key", None, "Administration"),
+        organization.delete_admin_key,
+    ),
     Row(Route("GET", "/oproxy/models", "All that is known of every model", None, "oproxy"), models.models_in_full),
     Row(Route("GET", "/oproxy/models/{model}", "All that is known of one", None, "oproxy"), models.model_in_full),
     Row(Route("GET", "/oproxy/running", "The models in memory", None, "oproxy"), models.running),

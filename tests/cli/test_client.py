@@ -143,3 +143,18 @@ async def test_a_connection_that_breaks_is_told(api: Api, server: Server) -> Non
     server.body, server.cut = b'data: {"a": 1}\n\n', True
     with pytest.raises(ApiError, match="was lost"):
         [event async for event in api.events("/v1/x", {})]
+
+
+async def test_a_stream_without_its_end_is_an_error(api: Api, server: Server) -> None:
+    server.body = b'data: {"a": 1}\n\n'
+    events = api.events("/v1/x", {})
+    assert await anext(events) == {"a": 1}
+    with pytest.raises(ApiError, match="ended before its end"):
+        await anext(events)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xff", b""])
+async def test_an_answer_that_is_no_json_is_told(api: Api, server: Server, body: bytes) -> None:
+    server.body = body
+    with pytest.raises(ApiError, match="not JSON"):
+        await api.get("/v1/x")
