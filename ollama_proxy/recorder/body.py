@@ -1,0 +1,78 @@
+"""A body as it is put into a line of the log: JSON as it came where nothing has to be taken out of it, else text.
+
+What was done to it is named: `media` replaced, `redacted`, `cut`, or no JSON (`text`). Only a body to which none of it
+was done can be sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from ..policy.redact import secrets
+from .media import described, without_media
+from .patterns import Patterns
+
+__all__ = ["LARGEST", "Body", "kept"]
+
+# Bytes of a body that are kept.
+LARGEST = 1024 * 1024
+
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+
+
+class Body(msgspec.Struct, frozen=True):
+    """`json` is the body as JSON on one line, `done` what was done to it."""
+
+    json: bytes
+    done: tuple[str, ...] = ()
+
+
+def kept(data: bytes, patterns: Patterns, largest: int = LARGEST) -> Body:
+    """Return a body as it may be written down."""
+    done = []
+    if (smaller := without_media(data)) is not data:
+        data = smaller
+        done.append("media")
+    if (clean := blanked(data, patterns)) is None:
+        return Body(b'"[redacted]"', (*done, "redacted"))
+    if clean != data:
+        data = clean
+        done.append("redacted")
+    if len(data) > largest:
+        return Body(text(data[:largest]), (*done, "cut"))
+    try:
+        if b"\n" in data or b"\r" in data:
+            data = msgspec.json.format(data, indent=-1)
+        else:
+            msgspec.json.decode(data, type=msgspec.Raw)
+        if not data.isascii():
+            data.decode()
+    except UNREADABLE:
+        return Body(text(data), (*done, "text"))
+    return Body(data, tuple(done))
+
+
+def blanked(data: bytes, patterns: Patterns) -> bytes | None:
+    """Return the body without secrets; None where the patterns cannot be applied."""
+    # Twice, because a pattern's work is decoded and encoded again, which may bring a key to light.
+    data = secrets(data)
+    if not patterns:
+        return data
+    if len(data) > 2 * LARGEST:
+        return None
+    try:
+        value: Any = msgspec.json.decode(data)
+    except UNREADABLE:
+        return secrets(patterns.text(data.decode("utf-8", "replace")).encode())
+    found = patterns.value(value)
+    return data if found == value else secrets(msgspec.json.encode(found))
+
+
+def text(data: bytes) -> bytes:
+    """Return what is no JSON as a JSON string; what is no text either by its size and hash."""
+    if b"\0" in data:
+        return described(hashlib.sha256(data).hexdigest(), len(data), "application/octet-stream")
+    return msgspec.json.encode(data.decode("utf-8", "replace"))

@@ -1,0 +1,276 @@
+"""The flight recorder: one line for each request in `requests.jsonl`, written off the event loop.
+
+`record` only hands over; a thread of its own assembles streams, takes out media and secrets, and writes. What does not
+fit into the queue, or onto the disk, is dropped, counted and said, in the log itself too. Never raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from ..account import Entry
+from ..policy.redact import secrets
+from .assemble import assemble
+from .body import Body, kept
+from .patterns import BadPattern, Patterns
+from .pump import Pump
+from .rotating import Caps, Rotating
+
+__all__ = ["DAEMON_SHARE", "FILE", "Line", "Record", "Recorder", "State", "Timing", "iso"]
+
+log = logging.getLogger(__name__)
+
+FILE = "requests.jsonl"
+# The part of max_total that is the daemon's log's: one in so many. Each log keeps to its own part, so that both
+# together never pass the whole, though neither knows of the other.
+DAEMON_SHARE = 8
+# How many of a stream's times are kept.
+OFFSETS = 200
+# About what a piece of a stream takes in memory (bytes); measuring each would cost the event loop.
+PIECE = 400
+# Seconds between two complaints.
+QUIET = 60.0
+
+
+class Record(msgspec.Struct):
+    """What is known of an ended request. `answer` is the body as it was sent; of a stream, `chunks` are the seconds
+    since the request began and the bytes sent then."""
+
+    entry: Entry
+    method: str
+    path: str
+    request: bytes
+    answer: bytes | None = None
+    chunks: list[tuple[float, bytes]] = []
+    ignored: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """When a stream was written: seconds since the request began, at most 200 of them; `done`: to its end."""
+
+    first: float
+    last: float
+    count: int
+    done: bool
+    offsets: list[float]
+
+
+class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of the log. `altered` tells what was done to a body: media, redacted, cut, text, none."""
+
+    at: str
+    entry: Entry
+    method: str
+    path: str
+    headers: dict[str, str] = {}
+    ignored: tuple[str, ...] = ()
+    altered: dict[str, tuple[str, ...]] = {}
+    timing: Timing | None = None
+    request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    answer: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class State(NamedTuple):
+    """Lines written and dropped since the start, those that wait, and what is wrong ("" if nothing)."""
+
+    written: int
+    dropped: int
+    waiting: int
+    error: str
+
+
+class Recorder:
+    """`max_age` is in seconds, sizes in bytes, `max_total` that of both logs together; `redact` are patterns."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_size: int,
+        max_age: float,
+        max_files: int,
+        max_total: int,
+        buffer: int,
+        bodies: Literal["all", "none"],
+        redact: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._encode = msgspec.json.Encoder().encode
+        self._second, self._shown = -1, ""
+        self._written = self._failed = self._told = 0
+        self._complained = 0.0
+        self._moved = False
+        self._redact: tuple[str, ...] | None = None
+        self._patterns = Patterns(())
+        self._bad = ""
+        caps = Caps(max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total)
+        self._file = Rotating(Path(folder) / FILE, caps, clock)
+        self._pump: Pump[Record] = Pump(self._write, buffer=buffer, name="recorder", chores=self._file.chores)
+        self.configure(
+            max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total,
+            buffer=buffer, bodies=bodies, redact=redact,
+        )  # fmt: skip
+
+    def configure(
+        self,
+        *,
+        max_size: int,
+        max_age: float,
+        max_files: int,
+        max_total: int,
+        buffer: int,
+        bodies: Literal["all", "none"],
+        redact: Sequence[str] = (),
+    ) -> None:
+        """Go by new settings from the next request on."""
+        share = max_total - max_total // DAEMON_SHARE
+        self._file.caps = Caps(
+            max_size=min(max_size, share), max_age=max_age, max_files=max_files, max_total=share
+        )  # fmt: skip
+        self._pump.buffer = buffer
+        self._bodies = bodies
+        if tuple(redact) != self._redact:
+            self._redact = tuple(redact)
+            try:
+                self._patterns, self._bad = Patterns(redact), ""
+            except BadPattern as exc:
+                self._bad = f"bodies are not recorded: {exc.message}"
+                log.warning("%s", self._bad)
+
+    def record(self, item: Record) -> None:
+        """Hand over a request. Never waits, never raises."""
+        answer = item.answer
+        size = len(item.request) + (len(answer) if answer is not None else len(item.chunks) * PIECE)
+        self._pump.put(item, size)
+
+    @property
+    def state(self) -> State:
+        return State(
+            self._written, self._pump.dropped + self._failed, self._pump.waiting, self._file.error or self._bad
+        )  # fmt: skip
+
+    def reopen(self) -> None:
+        """Write to the path anew: somebody has moved the file away (logrotate, then SIGHUP)."""
+        self._moved = True
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all that was handed over is written; return whether it is."""
+        return self._pump.flush(timeout)
+
+    def close(self) -> None:
+        """Write what waits, and end the thread."""
+        self._pump.close()
+        self._file.close()
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _write(self, batch: Iterator[Record]) -> None:
+        if self._moved:
+            self._moved = False
+            self._file.reopen()
+        lines = [line for item in batch if (line := self._safely(item))]
+        dropped = self._pump.dropped + self._failed
+        if dropped > self._told:
+            said = {"at": self._iso(self._clock()), "dropped": dropped - self._told}
+            if self._file.write(msgspec.json.encode(said) + b"\n"):
+                self._told = dropped
+        for group in grouped(lines, self._file.caps.max_size):
+            if self._file.write(b"".join(group)):
+                self._written += len(group)
+            else:
+                self._failed += len(group)
+        self._complain()
+
+    def _safely(self, item: Record) -> bytes:
+        """Return the line of a request; nothing when it cannot be made, which is counted."""
+        try:
+            return self._line(item)
+        except Exception:
+            # Whatever a client has sent must not end the thread that records the others.
+            self._failed += 1
+            log.exception("a request could not be recorded")
+            return b""
+
+    def _complain(self) -> None:
+        """Say in the daemon's log that lines are lost, but not for each."""
+        dropped = self._pump.dropped + self._failed
+        now = time.monotonic()
+        if dropped > self._told and (not self._complained or now - self._complained > QUIET):
+            self._complained = now
+            log.warning("%d requests were not recorded: %s", dropped - self._told, self._file.error or "too many")
+
+    def _line(self, item: Record) -> bytes:
+        entry = item.entry
+        line = Line(
+            at=self._iso(entry.at),
+            entry=entry,
+            method=item.method,
+            path=item.path,
+            headers=item.headers,
+            ignored=item.ignored,
+        )
+        answer: Any = item.answer
+        if item.chunks:
+            answer, line.timing = self._stream(item.chunks)
+        if self._bodies == "all" and not self._bad:
+            altered = {}
+            for name, data in (("request", item.request), ("answer", answer)):
+                if data:
+                    body: Body = kept(data, self._patterns)
+                    setattr(line, name, msgspec.Raw(body.json))
+                    if body.done:
+                        altered[name] = body.done
+            line.altered = altered
+        elif item.request:
+            line.altered = {"request": ("none",)}
+        # Once more over all of it: a key may be where a model's name or a tag belongs.
+        return secrets(self._encode(line)) + b"\n"
+
+    def _stream(self, chunks: list[tuple[float, bytes]]) -> tuple[bytes, Timing]:
+        """Return a stream's whole answer and its times."""
+        count = len(chunks)
+        step = -(-count // OFFSETS)
+        whole = assemble([data for _, data in chunks])
+        timing = Timing(
+            first=round(chunks[0][0], 4),
+            last=round(chunks[-1][0], 4),
+            count=count,
+            done=whole.done,
+            offsets=[round(at, 4) for at, _ in chunks[::step]],
+        )
+        return self._encode(whole.answer) if whole.answer is not None else b"", timing
+
+    def _iso(self, at: float) -> str:
+        second = int(at)
+        if second != self._second:
+            # Under load many requests share a second.
+            self._second, self._shown = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._shown}.{int((at - second) * 1000):03d}Z"
+
+
+def iso(at: float) -> str:
+    """Return a time as the logs write it: UTC, with milliseconds."""
+    second = int(at)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((at - second) * 1000):03d}Z"
+
+
+def grouped(lines: list[bytes], most: int) -> Iterator[list[bytes]]:
+    """Yield lines in groups that are written in one go, each small enough for a file."""
+    group: list[bytes] = []
+    size = 0
+    for line in lines:
+        if group and size + len(line) > min(most, 1024 * 1024):
+            yield group
+            group, size = [], 0
+        group.append(line)
+        size += len(line)
+    if group:
+        yield group
