@@ -26,6 +26,8 @@ class Clerk:
     def __init__(self, gate: Gate, ledger: Ledger | None, settings: Settings, *, clock: Callable[[], float]) -> None:
         self.gate = gate
         self.ledger = ledger
+        # Whether anybody reads the rows: the ledger, or the recorder.
+        self._kept = settings.store.ledger or settings.logs.requests
         self._clock = clock
         self.prices: Prices
         self.configure(settings)
@@ -60,20 +62,17 @@ class Clerk:
         if (entry := self._closed(books)) is not None and self.ledger is not None:
             self.ledger.write_later(entry)
 
-    def entry(self, books: Books) -> Entry:
-        """Return the row of a request as it is now."""
-        cost, listed = self._money(books)
-        return entry_of(books, cost=cost, listed=listed, now=self._clock())
-
     def _closed(self, books: Books) -> Entry | None:
         if books.closed:
             return None
         books.closed = True
+        if not (self._kept or books.limits is not None or books.reserved is not None):
+            return None
         cost, listed = self._money(books)
         self.gate.settle(books, cost, listed)
-        if not books.endpoint or self.ledger is None:
-            return None
-        return entry_of(books, cost=cost, listed=listed, now=self._clock())
+        if books.endpoint:
+            books.entry = entry_of(books, cost=cost, listed=listed, now=self._clock())
+        return books.entry
 
     def _money(self, books: Books) -> tuple[int | None, int | None]:
         """Return what the tokens cost here, and on the model that was asked for (nano-dollars)."""

@@ -15,7 +15,7 @@ import msgspec
 
 from . import tokens
 from .backends.base import Backend, Reply
-from .backends.fleet import Fleet
+from .backends.fleet import Borrowed, Fleet
 from .backends.images import ImageFetcher
 from .errors import ModelNotFound, UpstreamDown
 from .events import Fail, Finish, ToolStart, Usage
@@ -32,7 +32,7 @@ from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
 from .translate.wire import Vectors
-from .turns import Turn, Turns
+from .turns import Turns
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -202,8 +202,8 @@ class Engine:
         ask = msgspec.structs.replace(ask, model=info.id, options=options)
         call = backend.wire.embed(ask, info)
         await self.gate.admit(books, lambda: sum(tokens.count(text, info.id) for text in ask.inputs), 0)
-        async with self._turn(backend.name, books) as waited, self.fleet.open(backend.name, call) as reply:
-            note_wait(books, waited)
+        async with (opened := self._open(backend.name, call, books)) as reply:
+            note_call(books, opened.waited)
             body = await reply.read()
         if reply.status >= 400:
             size = partial(most, ask.inputs, ask.model)
@@ -235,13 +235,17 @@ class Engine:
         prompt's tokens, `answer` is the most tokens it asks for."""
         name = target.info.backend
         await self.gate.admit(books, prompt, answer)
-        async with self._turn(name, books) as waited, self.fleet.open(name, call) as reply:
-            note_wait(books, waited)
+        async with (opened := self._open(name, call, books)) as reply:
+            note_call(books, opened.waited)
             yield reply
 
-    def _turn(self, backend: str, books: Books) -> Turn:
+    def _open(self, backend: str, call: Call, books: Books) -> Borrowed:
+        """Return a call that is made when it is its turn."""
+        if self.turns.unlimited:
+            return self.fleet.open(backend, call)
         caller = books.caller
-        return self.turns.turn(backend, books.served, caller.id or caller.name or caller.address)
+        turn = self.turns.turn(backend, books.served, caller.id or caller.name or caller.address)
+        return self.fleet.open(backend, call, turn)
 
     def backend_of(self, target: Target) -> Backend:
         return self.fleet[target.info.backend]
@@ -276,9 +280,9 @@ class Engine:
         leg = legs.leg(0)
         body = b""
         if leg.call is not None:
-            name, books = leg.backend.name, legs.meter.books
-            async with self._turn(name, books) as waited, self.fleet.open(name, leg.call) as reply:
-                note_wait(books, waited)
+            books = legs.meter.books
+            async with (opened := self._open(leg.backend.name, leg.call, books)) as reply:
+                note_call(books, opened.waited)
                 body = await reply.read()
             if reply.status >= 400:
                 raise leg.refusal(reply, body)
@@ -289,9 +293,8 @@ class Engine:
 
     async def _call(self, leg: Leg, books: Books) -> AsyncGenerator[Batch]:
         if leg.call is not None:
-            name = leg.backend.name
-            async with self._turn(name, books) as waited, self.fleet.open(name, leg.call) as reply:
-                note_wait(books, waited)
+            async with (opened := self._open(leg.backend.name, leg.call, books)) as reply:
+                note_call(books, opened.waited)
                 if reply.status >= 400:
                     raise leg.refusal(reply, await reply.read())
                 async for data in reply.chunks():
@@ -352,7 +355,7 @@ class Engine:
         )
 
 
-def note_wait(books: Books, waited: float) -> None:
+def note_call(books: Books, waited: float) -> None:
     """Count a call that got its turn; of several calls of one request, the longest wait is told."""
     books.tries += 1
     if books.queued is None or waited > books.queued:

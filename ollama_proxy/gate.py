@@ -42,6 +42,8 @@ class Gate:
         """Let a request in, or raise RateLimited or QuotaExceeded. `prompt` counts its prompt's tokens (called only
         where something depends on it), `answer` is the most tokens it asks for (0: it does not say)."""
         caller = books.caller
+        if self._planner.free and caller.key is None and not self.spend.counts(caller):
+            return
         plan = self._planner.plan(caller, books.asked, books.served)
         size = 0
         if plan.by_tokens or self.spend.counts(caller):

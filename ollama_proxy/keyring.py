@@ -30,8 +30,8 @@ AGAIN = 0.5
 
 
 class Keyring:
-    """All keys by digest. `keys` is the database's table (None: no database, or not yet); `given` maps names to keys that the
-    environment holds; `control` is the daemon's token; `wall` epoch seconds."""
+    """All keys by digest. `keys` is the database's table (None: no database, or not yet); `given` maps names
+    to keys that the environment holds; `control` is the daemon's token; `wall` epoch seconds."""
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class Keyring:
         self._given = {digest: key_of(name, secret, digest) for name, secret, digest in digested(given)}
         self._stored: dict[str, Key] = {}
         self._version = -1
+        # Who sent what from where, as long as no key changes.
+        self._callers: dict[tuple[str, str], Caller] = {}
         self._digests: dict[str, str] = {}
 
     def find(self, secret: str) -> Key | None:
@@ -68,6 +70,9 @@ class Keyring:
         """Return who sent this key, None where it opens nothing. Raises Unauthorized for a key that did once."""
         if not secret:
             return None
+        known = self._callers.get((secret, address))
+        if known is not None:
+            return known
         key = self.find(secret)
         if key is None:
             if self.controls(secret):
@@ -77,7 +82,12 @@ class Keyring:
             raise credentials.incorrect(secret, "has been revoked")
         if key.expires is not None and key.expires <= self._wall():
             raise credentials.incorrect(secret, "has expired")
-        return Caller(name=key.name, key=key, address=address, admin=key.admin)
+        caller = Caller(name=key.name, key=key, address=address, admin=key.admin)
+        if key.expires is None:
+            if len(self._callers) > 4096:
+                self._callers.clear()
+            self._callers[secret, address] = caller
+        return caller
 
     def all(self) -> list[Key]:
         """Return every key in force, the environment's after the database's."""
@@ -86,6 +96,7 @@ class Keyring:
     def give(self, given: Mapping[str, str]) -> None:
         """Take other keys of the environment."""
         self._given = {digest: key_of(name, secret, digest) for name, secret, digest in digested(given)}
+        self._callers = {}
 
     def read(self) -> bool:
         """Read the keys anew if they changed; return whether they did. Blocks; StoreError when the database fails."""
@@ -96,6 +107,7 @@ class Keyring:
             return False
         self._stored = {key.digest: key for key in self.keys.all()}
         self._version = version
+        self._callers = {}
         return True
 
     async def run(self) -> None:

@@ -55,6 +55,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
             max_wait=queue.max_wait,
         )
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing is limited at all."""
+        return not (self.default or any(self.backends.values()) or any(self.models.values()))
+
     def for_backend(self, backend: str) -> int:
         return self.backends.get(backend, self.default)
 
@@ -152,11 +157,13 @@ class Turn:
 
 
 class Turns:
-    """The turns of all backends. `clock` gives seconds; everything happens on one event loop."""
+    """The turns of all backends. `clock` gives seconds; everything happens on one event loop. `unlimited`: no turn is
+    needed."""
 
     def __init__(self, clock: Callable[[], float], rules: Rules) -> None:
         self.clock = clock
         self.rules = rules
+        self.unlimited = rules.unlimited
         self._backends: dict[str, _Backend] = {}
 
     def turn(self, backend: str, model: str, lane: str) -> Turn:
@@ -176,6 +183,7 @@ class Turns:
     def change(self, rules: Rules) -> None:
         """Go by other rules from now on, those that wait already too; those that run are left alone."""
         self.rules = rules
+        self.unlimited = rules.unlimited
         for name, backend in list(self._backends.items()):
             backend.limit = rules.for_backend(name)
             backend.queue.most = rules.max_waiting

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from ..errors import BackendError, UpstreamDown
@@ -61,19 +62,31 @@ class Member:
 
 
 class Borrowed:
-    """A call to a member, as an async context that keeps the member from being closed."""
+    """A call to a member, as an async context that keeps the member from being closed. It begins when it is its
+    `turn` (None: at once), after `waited` seconds."""
 
-    __slots__ = ("_member", "_opening")
+    __slots__ = ("_member", "_opening", "_turn", "waited")
 
-    def __init__(self, member: Member, call: Call) -> None:
+    def __init__(self, member: Member, call: Call, turn: AbstractAsyncContextManager[float] | None) -> None:
         self._member = member
         self._opening = member.backend.open(call)
+        self._turn = turn
+        self.waited = 0.0
 
     async def __aenter__(self) -> Reply:
+        # Before the turn: a backend that is taken out of the config lets those finish that wait for it.
         self._member.running += 1
         try:
-            return await self._opening.__aenter__()
+            if self._turn is None:
+                return await self._opening.__aenter__()
+            self.waited = await self._turn.__aenter__()
         except BaseException:
+            await self._done()
+            raise
+        try:
+            return await self._opening.__aenter__()
+        except BaseException as exc:
+            await self._turn.__aexit__(type(exc), exc, exc.__traceback__)
             await self._done()
             raise
 
@@ -83,7 +96,11 @@ class Borrowed:
         try:
             await self._opening.__aexit__(kind, value, trace)
         finally:
-            await self._done()
+            if self._turn is not None:
+                await self._turn.__aexit__(kind, value, trace)
+            self._member.running -= 1
+            if self._member.retired:
+                await self._member.release()
 
     async def _done(self) -> None:
         self._member.running -= 1
@@ -117,13 +134,13 @@ class Fleet:
         """Return why each backend that did not answer last time did not."""
         return [member.error for member in self.members.values() if member.error is not None]
 
-    def open(self, name: str, call: Call) -> Borrowed:
-        """Send `call` to the backend; it stays open at least as long as this context."""
+    def open(self, name: str, call: Call, turn: AbstractAsyncContextManager[float] | None = None) -> Borrowed:
+        """Send `call` to the backend when it is its turn; it stays open at least as long as this context."""
         member = self.members.get(name)
         if member is None:
             # The config was exchanged between choosing the model and calling it.
             raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
-        return Borrowed(member, call)
+        return Borrowed(member, call, turn)
 
     def __getitem__(self, name: str) -> Backend:
         return self.members[name].backend

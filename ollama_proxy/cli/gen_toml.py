@@ -65,7 +65,7 @@ def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
         restart = " Takes effect after a restart." if setting.restart else ""
         value = given.get(name, setting.default)
         yield from ["", f"# {setting.help}{restart}"]
-        yield f"#   {name} is not set." if value is None else f"#{name} = {toml_value(value)}"
+        yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
 
 
 def tables_of_names(section: str) -> Iterator[str]:

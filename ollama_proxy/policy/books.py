@@ -1,4 +1,6 @@
-"""The books of one request while it runs, and its line in the ledger when it has ended. Pure: times come in as numbers."""
+"""The books of one request while it runs, and its line in the ledger when it has ended. Pure: times come in as
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ class Books:
     """
 
     __slots__ = (
-        "address", "agent", "asked", "at", "backend", "caller", "closed", "code", "ended", "endpoint", "first", "id",
-        "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status", "stream", "tag", "tries",
+        "address", "agent", "asked", "at", "backend", "caller", "closed", "code", "ended", "endpoint", "entry",
+        "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status", "stream", "tag", "tries",
         "usage",
     )  # fmt: skip
 
@@ -55,6 +57,8 @@ class Books:
         # What was set aside of budgets (`spend.Spend`), until it is known what it took.
         self.reserved: Any = None
         self.closed = False
+        # The row, once it is closed.
+        self.entry: Entry | None = None
 
 
 def entry_of(books: Books, *, cost: int | None, listed: int | None, now: float) -> Entry:

@@ -69,6 +69,8 @@ class Planner:
     def __init__(self, rules: Rules, presets: Callable[[], Mapping[str, Tier]] = dict) -> None:
         self._rules = rules
         self._presets = presets
+        # Whether a caller without a key of ours is limited by nothing.
+        self.free = rules == Rules(tiers=rules.tiers)
         self._plans: dict[tuple[str, str, str, str, str], tuple[Key | None, Plan]] = {}
 
     def plan(self, caller: Caller, asked: str, served: str = "") -> Plan:

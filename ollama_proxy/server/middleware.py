@@ -94,7 +94,7 @@ def tell(request: web.Request, books: Books, answer: object) -> None:
     app = request.app
     app[SAY](request_line(request.method, request.path, books, app[WALL]()))
     if books.endpoint and (recorder := app.get(RECORDER)) is not None:
-        record(recorder, app[CLERK], request, answer)
+        record(recorder, request, answer)
 
 
 async def guarded(request: web.Request, handler: Handler, settings: Settings) -> web.StreamResponse:

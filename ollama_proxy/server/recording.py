@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ..clerk import Clerk
 from ..recorder import Record, Recorder
 from .keys import BODY, BOOKS, CHUNKS
 
@@ -14,15 +13,17 @@ __all__ = ["record"]
 KEPT = ("user-agent", "content-type", "x-oproxy-tag", "openai-beta", "x-stainless-retry-count")
 
 
-def record(recorder: Recorder, clerk: Clerk, request: web.Request, answer: object) -> None:
-    """Hand a request over. `answer` is the whole body, or None for a stream."""
+def record(recorder: Recorder, request: web.Request, answer: object) -> None:
+    """Hand a request over, its books closed. `answer` is the whole body, or None for a stream."""
     books = request[BOOKS]
+    if books.entry is None:
+        return
     chunks = request.get(CHUNKS) or []
     start = chunks[0][0] - ((books.first or books.started) - books.started) if chunks else 0.0
     headers = request.headers
     recorder.record(
         Record(
-            entry=clerk.entry(books),
+            entry=books.entry,
             method=request.method,
             path=request.path,
             request=request.get(BODY, b""),
