@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..policy.redact import secrets
+from ..policy.redact import plain, secrets
 from .media import described, without_media
 from .patterns import Patterns
 
@@ -33,6 +33,9 @@ class Body(msgspec.Struct, frozen=True):
 def kept(data: bytes, patterns: Patterns, largest: int = LARGEST) -> Body:
     """Return a body as it may be written down."""
     done = []
+    if b"\\u00" in data or b"\\/" in data:
+        # The same JSON, in which media and keys are seen.
+        data = plain(data)
     if (smaller := without_media(data)) is not data:
         data = smaller
         done.append("media")

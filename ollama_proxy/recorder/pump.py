@@ -6,6 +6,7 @@ for each request. It knows nothing of what it carries.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar
 __all__ = ["Pump"]
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 # Seconds in which items gather after the first.
 GATHER = 0.05
@@ -132,11 +135,13 @@ class Pump(Generic[T]):
         batch = self._batch(count)
         try:
             self._work(batch)
-        finally:
-            for _ in batch:
-                # Only left over when the work failed half-way.
-                self.dropped += 1
-            self._taken += count
+        except Exception:
+            # The thread must outlive its work's mistakes.
+            log.exception("what was to be logged could not be written")
+        for _ in batch:
+            # Only left over when the work failed half-way.
+            self.dropped += 1
+        self._taken += count
 
     def _batch(self, count: int) -> Iterator[T]:
         began = time.perf_counter()
