@@ -65,9 +65,9 @@ def files(path: Path) -> list[Path]:
     return [*([path] if path.exists() else []), *others, *reversed(rotated(path))]
 
 
-def lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a log, the newest first."""
-    for each in files(path):
+def lines(path: Path, *, newest: bool = False) -> Iterator[bytes]:
+    """Yield the lines of a log, the newest first; with `newest` those of the newest file alone."""
+    for each in files(path)[: 1 if newest else None]:
         try:
             with each.open("rb") as file:
                 if each.suffix != ".gz":
@@ -141,10 +141,13 @@ def entries(path: Path) -> Iterator[tuple[Entry, bytes]]:
             yield found.entry, line
 
 
-def find(path: Path, id: str) -> Found | None:
-    """Return the newest request with an id, or whose id begins so (with or without its `req_`); `last`: the newest."""
+def find(path: Path, id: str, *, newest: bool = False) -> Found | None:
+    """Return the newest request with an id, or whose id begins so (with or without its `req_`); `last`: the newest.
+
+    `newest` looks into the newest file only: for a request that has just ended.
+    """
     wanted = id.encode()
-    for line in lines(path):
+    for line in lines(path, newest=newest):
         if id != "last" and wanted not in line:
             continue
         found = head(line)
@@ -159,15 +162,19 @@ def bare(id: str) -> str:
 
 
 def follow(path: Path, wait: Callable[[], None]) -> Iterator[bytes]:
-    """Yield the lines that are written from now on, like `tail -F`: across rotation, and before the file exists.
+    """Return the lines that are written from now on, like `tail -F`: across rotation, and before the file exists.
 
     `wait` is called whenever nothing is new.
     """
     file: IO[bytes] | None = None
-    held = b""
     with suppress(FileNotFoundError):
         file = path.open("rb")
         file.seek(0, os.SEEK_END)
+    return following(file, path, wait)
+
+
+def following(file: IO[bytes] | None, path: Path, wait: Callable[[], None]) -> Iterator[bytes]:
+    held = b""
     try:
         while True:
             data = file.read(BLOCK) if file is not None else b""
