@@ -11,7 +11,7 @@ import hashlib
 import re
 from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -66,6 +66,8 @@ NEWER = re.compile(r"gpt-|chatgpt-|o\d|codex-|computer-use")
 # quadratic time (https://github.com/openai/tiktoken/issues/195) and whose splitter may run out of stack. Cut such a
 # run here: each cut adds a token at most.
 RUN = 4096
+# Characters of a text whose count is remembered; 2048 of them take 4 MB at most.
+SHORT = 2000
 LONG_RUN = re.compile(rf"(?<!\S)\S{{{RUN + 1},}}|(?<!\s)\s{{{RUN + 1},}}")
 
 # https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken: per message, for a name, to prime the answer.
@@ -78,6 +80,7 @@ IMAGE, IMAGE_LOW = 765, 85
 BASE64_PER_TOKEN = 5
 
 
+@lru_cache(maxsize=512)
 def encoding_name(model: str, *, unknown: str = O200K) -> str:
     """Return the encoding of one of OpenAI's models, or `unknown` for any other."""
     name = model.removeprefix("ft:").lower()
@@ -88,8 +91,18 @@ def encoding_name(model: str, *, unknown: str = O200K) -> str:
 
 def count(text: str, model: str = "") -> int:
     """Return the number of tokens in `text`; what looks like a special token is counted as plain text."""
-    encoder = _encoder(encoding_name(model))
+    if len(text) <= SHORT:
+        return _count_short(text, encoding_name(model))
+    return _count(text, encoding_name(model))
+
+
+def _count(text: str, encoding: str) -> int:
+    encoder = _encoder(encoding)
     return sum(len(encoder.encode_ordinary(piece)) for piece in _pieces(text))
+
+
+# A conversation is sent again with every turn, and its beginning with every conversation.
+_count_short = lru_cache(maxsize=2048)(_count)
 
 
 def decode(ids: Sequence[int], model: str, *, param: str = "input") -> str:

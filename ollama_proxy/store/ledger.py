@@ -1,4 +1,5 @@
-"""The ledger's one writer: a thread that commits what waits, all of it at once, and an asyncio face in front of it.
+"""The ledger's one writer: a thread that commits what waits, all of it at once, and an asyncio face in front of it. A
+row that comes alone is committed without the thread (`direct`).
 
 `await write(entry)` returns when the row is committed, so that an answer may end after it. A database that fails never
 holds an answer up: rows wait in a bounded buffer until it works again, and the state says so. Never decides whether
@@ -19,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..account import Entry
+from .direct import Direct
 from .fault import why
 from .store import Store
 from .writer import Writer
@@ -62,6 +64,7 @@ class Ledger:
         self._loop, self._clock = loop, clock
         self._on_change = store.on_change
         self._writer = Writer(store)
+        self._direct = Direct(store, loop) if store.place.file is not None else None
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         # Each of these has one thread that writes it: the loop's the first two, the writer's the others.
         self._taken, self._dropped = 0, 0
@@ -93,6 +96,8 @@ class Ledger:
         if self.durability == "relaxed" or self._error:
             self.write_later(entry)
             return
+        if self._direct is not None and self._taken == self._written + self._lost and self._direct.write(entry):
+            return
         if self._full():
             return
         waiter: Future[None] = self._loop.create_future()
@@ -113,6 +118,8 @@ class Ledger:
         self._ending.set()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+        if self._direct is not None:
+            self._direct.close()
 
     def _full(self) -> bool:
         """Take a place in the buffer. The new row is dropped when there is none: what waits is older and complete."""

@@ -2,7 +2,7 @@
 
 Below SQLAlchemy's statements on purpose: building one costs more than SQLite takes for the row. A whole batch is one
 call of the driver, because after each call the thread waits until the event loop lets it on, up to 5 ms under load
-(https://docs.python.org/3/library/sys.html#sys.setswitchinterval). Used by one thread.
+(https://docs.python.org/3/library/sys.html#sys.setswitchinterval). Used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ LARGEST = 2**63 - 1
 
 
 class Writer:
-    """A connection of its own, made when it is needed."""
+    """A connection of its own, made when it is needed. `patient`: it waits for others that write, and moves the
+    write-ahead log into the file now and then, which takes the disk's time; else it does neither."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, patient: bool = True) -> None:
         self._store = store
+        self._patient = patient
         self._connection: Any = None
         self._cursor: Any = None
         self._inode = 0
@@ -104,7 +106,9 @@ class Writer:
             self._cursor.execute(f"SET lock_timeout = {BUSY}")
             self._cursor.execute(f"SET statement_timeout = {5 * BUSY}")
         else:
-            self._cursor.execute(f"PRAGMA busy_timeout={BUSY}")
+            self._cursor.execute(f"PRAGMA busy_timeout={BUSY if self._patient else 0}")
+            if not self._patient:
+                self._cursor.execute("PRAGMA wal_autocheckpoint=0")
             self._inode = os.stat(file).st_ino
             self._next_look = time.monotonic() + LOOK
 
