@@ -200,7 +200,7 @@ def launch(args: Sequence[str], *, patience: float = 30.0) -> State:
     path = log_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ollama_proxy", *args, "--log-file", str(path)]
-    with path.open("ab") as log:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         begin = log.tell()
         child = subprocess.Popen(
             command,

@@ -15,7 +15,8 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,8 @@ from .. import __version__, certs, daemon
 from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
+from ..recorder.daemonlog import JsonHandler
+from ..recorder.place import folder_of
 from ..server.app import build_app
 from ..server.health import survey
 from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
@@ -83,8 +86,10 @@ def serve(
         args += [word for each in backend or [] for word in ("--backend", each)]
         detached(["serve", *args, *["--https"] * https, *["--fetch"] * fetch])
         return
+    # Whatever a daemon writes (keys' digests, prompts, logs) is this user's alone.
+    os.umask(0o077)
     say = speaker(log_file, loaded.settings.server.log_level)
-    with daemon.claim() as claim:
+    with daemon.claim() as claim, structured_log(loaded):
         Foreground(loaded, read, say, claim, log_file, fetch=fetch).run()
 
 
@@ -146,6 +151,26 @@ def detached(args: Sequence[str]) -> None:
     echo()
     echo(f"Log: {state.log}")
     echo("End it with `oproxy stop`.")
+
+
+@contextmanager
+def structured_log(loaded: Loaded) -> Iterator[None]:
+    """Keep the daemon's log as JSON lines beside what is told to the person, for as long as the context lasts."""
+    logs = loaded.settings.logs
+    handler = JsonHandler(
+        folder_of(logs.folder),
+        max_size=logs.max_size,
+        max_age=logs.max_age * 86400,
+        max_files=logs.max_files,
+        max_total=logs.max_total,
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def speaker(log_file: Path | None, level: str) -> Callable[[str], None]:
@@ -268,6 +293,9 @@ class Foreground:
             self._app[RELOADER].reload_now()
             if (recorder := self._app.get(RECORDER)) is not None:
                 recorder.reopen()
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, JsonHandler):
+                    handler.reopen()
 
     def _leaving(self, busy: int) -> None:
         grace = self._app[ENGINE].snapshot.settings.server.grace

@@ -36,7 +36,7 @@ def status(
             raise typer.Exit(1)
         raise Failure(NOT_RUNNING)
     try:
-        health = asyncio.run(asked(state.url))
+        health = asyncio.run(asked(state))
     except ApiError as exc:
         raise Failure(
             f"Process {state.pid} holds {state.url} but does not answer: {exc.message} `oproxy stop --force` ends it."
@@ -47,9 +47,10 @@ def status(
     show(state, health)
 
 
-async def asked(url: str) -> dict[str, Any]:
+async def asked(state: daemon.State) -> dict[str, Any]:
     async with aiohttp.ClientSession(timeout=PATIENCE, trust_env=False) as session:
-        found: dict[str, Any] = await Api(session, url, inside=False).get("/v1/health")
+        api = Api(session, state.url, inside=False, token=state.token)
+        found: dict[str, Any] = await api.get("/v1/health")
         return found
 
 
@@ -61,7 +62,7 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         ("config", state.config or "none (defaults)"),
         ("log", state.log or "the terminal it was started in"),
     ]
-    for name, value in pairs:
+    for name, value in [*pairs, *accounts(health)]:
         echo(f"{name:<8} {value}")
     echo()
     rows = [
@@ -69,6 +70,31 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         for each in health["backends"]
     ]
     print_table(("BACKEND", "TYPE", "STATE", "VERSION", "MODELS", "RUNNING", ""), rows, right=(4, 5))
+
+
+def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines on keys, books and budgets: what is in order in a word, what is not with its cause."""
+    out = [("keys", "asked for" if health.get("auth") == "on" else "any key or none is accepted")]
+    if (ledger := health.get("ledger")) is not None:
+        state = "in order" if ledger["ok"] else f"FAILING: {ledger['error']}; {ledger['waiting']} rows wait in memory"
+        out.append(("ledger", state + (f"; {ledger['dropped']} rows are lost" if ledger["dropped"] else "")))
+    if (recorder := health.get("recorder")) is not None and (recorder["error"] or recorder["dropped"]):
+        out.append(("logs", recorder["error"] or f"{recorder['dropped']} requests were not recorded"))
+    if (limits := health.get("limits")) is not None:
+        out.append(("limits", "shared" if limits["ok"] else "the shared server is away; counted in memory"))
+    out += [("budget", alert_text(alert)) for alert in health.get("alerts", ())]
+    out += [
+        ("queue", f"{each['backend']}/{each['model']}: {each['running']} running, {each['waiting']} waiting")
+        for each in health.get("queue", ())
+        if each["waiting"]
+    ]
+    return out
+
+
+def alert_text(alert: dict[str, Any]) -> str:
+    spent, budget = alert["spent"], alert["budget"]
+    figures = f"${spent:,.2f} of ${budget:,.2f}" if alert["unit"] == "usd" else f"{spent:,.0f} of {budget:,.0f} tokens"
+    return f"{alert['scope']}: {alert['share']:.0%} of the {alert['window']}'s budget is spent ({figures})"
 
 
 def span(seconds: float) -> str:

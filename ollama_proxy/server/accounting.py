@@ -20,6 +20,7 @@ from ..clerk import Clerk
 from ..keyring import Keyring
 from ..policy.credentials import named_keys
 from ..recorder import Recorder
+from ..recorder.place import folder_of
 from ..sections import Settings
 from ..store import StoreError
 from ..store.spent import spent
@@ -29,7 +30,7 @@ from .keys import ACCOUNTS, CLERK, ENGINE, KEYRING, RECORDER, SAY, WALL
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["close", "configure", "given_keys", "log_folder", "look_after", "open_books", "prepare", "spent_of"]
+__all__ = ["close", "configure", "given_keys", "look_after", "open_books", "prepare", "spent_of"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], co
     app[ACCOUNTS] = Accounts()
     app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(settings, env))
     if settings.logs.requests:
-        app[RECORDER] = Recorder(log_folder(settings), **recorder_options(settings))
+        app[RECORDER] = Recorder(folder_of(settings.logs.folder), **recorder_options(settings))
 
 
 async def open_books(app: web.Application) -> None:
@@ -89,13 +90,6 @@ def sayer(app: web.Application) -> Callable[[str], None]:
             loop.call_soon_threadsafe(say, line)
 
     return tell
-
-
-def log_folder(settings: Settings) -> Path:
-    """Return the folder of both logs."""
-    if settings.logs.folder:
-        return Path(settings.logs.folder).expanduser()
-    return Path(platformdirs.user_log_path("oproxy"))
 
 
 def recorder_options(settings: Settings) -> dict[str, Any]:

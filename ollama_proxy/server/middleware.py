@@ -18,6 +18,7 @@ from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed,
 from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
+from ..recorder.daemonlog import request_id
 from ..settings import Settings
 from .door import enter, is_open
 from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
@@ -58,6 +59,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     clock = app[CLOCK]
     books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
     request[BOOKS] = books
+    request_id.set(books.id)
     clerk = app[CLERK]
     try:
         response = await guarded(request, handler, app[ENGINE].snapshot.settings)
