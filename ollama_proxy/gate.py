@@ -38,6 +38,11 @@ class Gate:
         """Return a preset by its name."""
         return self._planner.tier(name)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the settings limit tokens."""
+        return self._planner.by_tokens
+
     async def admit(self, books: Books, prompt: Callable[[], int], answer: int) -> None:
         """Let a request in, or raise RateLimited or QuotaExceeded. `prompt` counts its prompt's tokens (called only
         where something depends on it), `answer` is the most tokens it asks for (0: it does not say)."""

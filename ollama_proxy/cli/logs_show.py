@@ -26,6 +26,10 @@ __all__ = ["Section", "answer_sections", "show_request", "text_of"]
 COLOURS = {"system": "magenta", "developer": "magenta", "user": "green", "assistant": "cyan", "tool": "yellow"}
 
 
+# Fields of a request that are shown as what was said, or above it.
+SHOWN = ("messages", "prompt", "input", "model", "stream")
+
+
 class Section(NamedTuple):
     """A piece of a conversation: who or what, the text, and whether it is Markdown."""
 
@@ -115,23 +119,18 @@ def times(found: Found) -> str:
 
 
 def request_sections(found: Found) -> Iterator[Section]:
-    rest: dict[str, Any]
-    match found.request:
-        case {"messages": [*messages], **rest}:
-            for message in messages:
-                yield from message_sections(message)
-        case {"prompt": prompt, **rest}:
-            yield Section("prompt", prompt if isinstance(prompt, str) else pretty(prompt))
-        case {"input": value, **rest}:
-            yield Section("input", value if isinstance(value, str) else pretty(value))
-        case dict(body):
-            rest = body
-        case str() as text:
-            yield Section("request", text)
-            return
-        case _:
-            return
-    others = {name: value for name, value in rest.items() if name not in ("model", "stream")}
+    body = found.request
+    if isinstance(body, str):
+        yield Section("request", body)
+    if not isinstance(body, dict):
+        return
+    if isinstance(messages := body.get("messages"), list):
+        for message in messages:
+            yield from message_sections(message)
+    for name in ("prompt", "input"):
+        if (value := body.get(name)) is not None:
+            yield Section(name, value if isinstance(value, str) else pretty(value))
+    others = {name: value for name, value in body.items() if name not in SHOWN}
     if others:
         yield Section("parameters", pretty(others))
 

@@ -84,7 +84,7 @@ def serve(
         flags = {"--host": host, "--port": port, "--log-level": log_level}
         args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
         args += [word for each in backend or [] for word in ("--backend", each)]
-        detached(["serve", *args, *["--https"] * https, *["--fetch"] * fetch])
+        detached(loaded, ["serve", *args, *["--https"] * https, *["--fetch"] * fetch])
         return
     # Whatever a daemon writes (keys' digests, prompts, logs) is this user's alone.
     os.umask(0o077)
@@ -141,12 +141,12 @@ def kind_of(name: str, url: str) -> str:
     return "ollama" if name.startswith("ollama") or ":11434" in url else "openai"
 
 
-def detached(args: Sequence[str]) -> None:
+def detached(loaded: Loaded, args: Sequence[str]) -> None:
     """Start the daemon as a process of its own and say where it is."""
     state = daemon.launch(args)
     echo(f"oproxy listens on {state.url}/v1 (process {state.pid}).")
     echo()
-    for line in export_lines(state.url):
+    for line in export_lines(state.url, keys=loaded.settings.auth.mode == "on"):
         echo(line)
     echo()
     echo(f"Log: {state.log}")
@@ -327,7 +327,8 @@ class Foreground:
         if settings.auth.mode == "off" and not is_loopback(settings.server.host):
             self._say(self._paint("Other machines can reach this address, and no key is asked of them.", fg="yellow"))
         ca = certs.ca_file() if self._https is not None and self._https.mode == "mkcert" else None
-        for line in ("", *export_lines(urls[0]), *(ca_lines(ca) if ca else ()), ""):
+        keys = settings.auth.mode == "on"
+        for line in ("", *export_lines(urls[0], keys=keys), *(ca_lines(ca) if ca else ()), ""):
             self._say(line)
         health = await survey(self._app)
         if self._fetch and not any(b["state"] == "up" and b["type"] != "embedded" for b in health["backends"]):
@@ -378,11 +379,13 @@ class Foreground:
         return paint(text, **style) if self._log_file is None else text
 
 
-def export_lines(url: str) -> tuple[str, str]:
-    """Return what a shell must be told for any OpenAI client to come here."""
+def export_lines(url: str, *, keys: bool = False) -> tuple[str, str]:
+    """Return what a shell must be told for any OpenAI client to come here; `keys`: whether one is asked for."""
+    key = "KEY" if keys else "any"
+    note = "  # one of `oproxy keys create NAME`" if keys else ""
     if os.name == "nt":
-        return f'    $env:OPENAI_BASE_URL = "{url}/v1"', '    $env:OPENAI_API_KEY = "any"'
-    return f"    export OPENAI_BASE_URL={url}/v1", "    export OPENAI_API_KEY=any"
+        return f'    $env:OPENAI_BASE_URL = "{url}/v1"', f'    $env:OPENAI_API_KEY = "{key}"{note}'
+    return f"    export OPENAI_BASE_URL={url}/v1", f"    export OPENAI_API_KEY={key}{note}"
 
 
 def ca_lines(ca: Path) -> tuple[str, str]:

@@ -71,6 +71,9 @@ class Planner:
         self._presets = presets
         # Whether a caller without a key of ours is limited by nothing.
         self.free = rules == Rules(tiers=rules.tiers)
+        # Whether anything in the rules limits tokens; a tier does.
+        said = (rules, rules.address, *rules.models.values(), *rules.key_models.values())
+        self.by_tokens = bool(rules.tier) or any(r.tokens_per_minute or r.tokens_per_day for r in said)
         self._plans: dict[tuple[str, str, str, str, str], tuple[Key | None, Plan]] = {}
 
     def plan(self, caller: Caller, asked: str, served: str = "") -> Plan:

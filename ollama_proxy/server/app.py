@@ -14,7 +14,7 @@ import msgspec
 import platformdirs
 from aiohttp import web
 
-from .. import __version__
+from .. import __version__, tokens
 from ..backends import table
 from ..backends.base import Backend
 from ..backends.fleet import Fleet
@@ -128,10 +128,14 @@ async def background(app: web.Application) -> AsyncIterator[None]:
 
 
 async def warm(app: web.Application) -> None:
-    """Have the list prices at hand before the first row needs them; not before the database is open."""
+    """Have at hand what the first requests need: list prices, and the tokenizer where tokens are limited; not before
+    the database is open."""
     await app[ACCOUNTS].wait()
     if app[CLERK].ledger is not None:
         await asyncio.to_thread(app[CLERK].prices.warm)
+    if app[CLERK].gate.counts_tokens:
+        # The vocabulary takes a third of a second to be read, in which no request would be served.
+        await asyncio.to_thread(tokens.count, "")
 
 
 def snapshot_of(settings: Settings) -> Snapshot:
