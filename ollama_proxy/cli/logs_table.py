@@ -101,7 +101,8 @@ def private(name: str, flags: int) -> int:
 
 def meant(log: Path, word: str) -> Found:
     """Return the request that a number of the last table, an id, its beginning or `last` means. Raises Failure."""
-    if not (word.isdecimal() and len(word) <= NUMBER):
+    # A number is not written with zeros in front; the beginning of an id may be.
+    if not (word.isdecimal() and len(word) <= NUMBER and word[0] != "0"):
         found = find(log, word)
         if found is None:
             raise Failure(f"No request {word} is in the log. `oproxy logs` shows the last ones.")
