@@ -6,6 +6,7 @@ Events that arrive together stay together (a batch), so that the server can writ
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .gate import Gate
 from .legs import Given, Leg, Legs, filtered, flushed, window_of
-from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling
+from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling, Text
 from .policy import credentials
 from .policy import plan as planning
 from .policy.books import Books
@@ -74,6 +75,8 @@ class Engine:
         self._new_id = new_id
         self._routes: dict[tuple[str, str | None], Target] = {}
         self._routed: tuple[Snapshot, int] | None = None
+        # What the config gives a model, by the name asked for, as long as neither changes.
+        self._given: dict[str, tuple[Snapshot, ModelInfo, dict[str, Any], dict[str, Any]]] = {}
 
     # --- finding the model ------------------------------------------------------------------------------------
 
@@ -135,7 +138,8 @@ class Engine:
 
     async def _chat_legs(self, ask: Ask, target: Target, books: Books) -> Legs:
         info = await self.describe(target)
-        ask = await self._fetch_images(planning.settle_data_uris(ask), info)
+        if not all(type(part) is Text for message in ask.messages for part in message.parts):
+            ask = await self._fetch_images(planning.settle_data_uris(ask), info)
         ask = self._with_defaults(ask, target, info)
         backend = self.fleet[info.backend]
         plan = planning.plan(ask, info, backend.wire.abilities)
@@ -281,9 +285,16 @@ class Engine:
         body = b""
         if leg.call is not None:
             books = legs.meter.books
-            async with (opened := self._open(leg.backend.name, leg.call, books)) as reply:
-                note_call(books, opened.waited)
-                body = await reply.read()
+            opened = self._open(leg.backend.name, leg.call, books)
+            try:
+                async with opened as reply:
+                    note_call(books, opened.waited)
+                    body = await reply.read()
+            except asyncio.CancelledError:
+                if opened.begun:
+                    # The client left; the backend has read its prompt, by our estimate.
+                    legs.meter.close()
+                raise
             if reply.status >= 400:
                 raise leg.refusal(reply, body)
         batch = filtered(leg.reader.feed(body), leg.filters) if body else []
@@ -330,8 +341,16 @@ class Engine:
         `num_ctx` depends on the served model alone, never on the alias: two windows for one model would make the
         backend reload it at each change.
         """
-        snapshot = self.snapshot
-        return options_for(snapshot.options, asked=target.asked, info=info, num_ctx=snapshot.settings.models.num_ctx)
+        known = self._given.get(target.asked)
+        if known is None or known[0] is not self.snapshot or known[1] is not info:
+            snapshot = self.snapshot
+            found = options_for(
+                snapshot.options, asked=target.asked, info=info, num_ctx=snapshot.settings.models.num_ctx
+            )
+            if len(self._given) >= 1000:
+                self._given.clear()
+            known = self._given[target.asked] = (snapshot, info, *found)
+        return dict(known[2]), known[3]
 
     def _with_defaults(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
         options, sampling = self._options(target, info)

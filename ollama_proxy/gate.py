@@ -4,6 +4,7 @@ took once it has ended. Where buckets are kept is `limits/`' business, what was 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -59,6 +60,8 @@ class Gate:
             if verdict.refused is not None:
                 raise refusal(verdict, model=books.asked, organization=ORGANIZATION)
             books.limits = verdict
+        if self.spend.unread(caller):
+            await asyncio.to_thread(self.spend.read, caller)
         books.reserved = self.spend.reserve(caller, books.asked, size, answer)
 
     def settle(self, books: Books, cost: int | None, listed: int | None) -> None:

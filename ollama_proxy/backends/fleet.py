@@ -32,28 +32,29 @@ class Member:
         self.running = 0
         self.retired = False
         self._clock = clock
-        self._due = 0.0
+        # Until then (clock seconds) the list is believed.
+        self.until = 0.0
         self._refresh = asyncio.Lock()
 
     async def refresh(self, *, fresh: bool = False) -> bool:
         """Ask for the list when it is due; return whether the list may have changed. Never raises BackendError."""
-        if not fresh and self._clock() < self._due:
+        if not fresh and self._clock() < self.until:
             return False
         async with self._refresh:
-            if not fresh and self._clock() < self._due:
+            if not fresh and self._clock() < self.until:
                 return False
             before = self.models
             try:
                 self.models = await self.backend.models(fresh=fresh)
                 self.error = None
-                self._due = self._clock() + FRESH
+                self.until = self._clock() + FRESH
             except BackendError as exc:
                 self.error = exc
-                self._due = self._clock() + RETRY
+                self.until = self._clock() + RETRY
             return self.models is not before
 
     def due(self) -> bool:
-        return self._clock() >= self._due
+        return self._clock() >= self.until
 
     async def release(self) -> None:
         """A call has ended, or the config has let go: close the backend if nobody needs it any more."""
@@ -65,13 +66,15 @@ class Borrowed:
     """A call to a member, as an async context that keeps the member from being closed. It begins when it is its
     `turn` (None: at once), after `waited` seconds."""
 
-    __slots__ = ("_member", "_opening", "_turn", "waited")
+    __slots__ = ("_member", "_opening", "_turn", "begun", "waited")
 
     def __init__(self, member: Member, call: Call, turn: AbstractAsyncContextManager[float] | None) -> None:
         self._member = member
         self._opening = member.backend.open(call)
         self._turn = turn
         self.waited = 0.0
+        # Whether the backend was called, or the turn has not come yet.
+        self.begun = turn is None
 
     async def __aenter__(self) -> Reply:
         # Before the turn: a backend that is taken out of the config lets those finish that wait for it.
@@ -80,6 +83,7 @@ class Borrowed:
             if self._turn is None:
                 return await self._opening.__aenter__()
             self.waited = await self._turn.__aenter__()
+            self.begun = True
         except BaseException:
             await self._done()
             raise
@@ -115,16 +119,21 @@ class Fleet:
         self._clock = clock
         self.members: dict[str, Member] = {name: Member(b, clock) for name, b in backends.items()}
         self._listed: tuple[ModelInfo, ...] | None = None
+        # Until then (clock seconds) no list is due.
+        self._fresh_until = 0.0
         # Counts the changes of the list, so that whoever derives something from it knows when it is stale.
         self.version = 0
 
     async def listed(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
         """Return all models of all backends that answer or have answered, in config order."""
+        if not fresh and self._listed is not None and self._clock() < self._fresh_until:
+            return self._listed
         members = list(self.members.values())
         if fresh or any(member.due() for member in members):
             changed = await asyncio.gather(*(member.refresh(fresh=fresh) for member in members))
             if any(changed):
                 self._listed = None
+        self._fresh_until = min((member.until for member in members), default=0.0)
         if self._listed is None:
             self._listed = tuple(info for member in self.members.values() for info in member.models)
             self.version += 1
@@ -155,6 +164,7 @@ class Fleet:
             new[name] = member if member and member.backend is backend else Member(backend, self._clock)
         self.members = new
         self._listed = None
+        self._fresh_until = 0.0
         out = [member for name, member in old.items() if new.get(name) is not member]
         for member in out:
             member.retired = True

@@ -26,8 +26,8 @@ class Books:
 
     __slots__ = (
         "address", "agent", "asked", "at", "backend", "caller", "closed", "code", "ended", "endpoint", "entry",
-        "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status", "stream", "tag", "tries",
-        "usage",
+        "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status",
+        "stream", "tag", "tries", "usage",
     )  # fmt: skip
 
     def __init__(self, started: float, *, id: str = "", at: float = 0.0) -> None:

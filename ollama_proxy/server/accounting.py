@@ -17,20 +17,24 @@ import platformdirs
 from aiohttp import web
 
 from ..clerk import Clerk
+from ..events import Usage
+from ..gate import Gate
 from ..keyring import Keyring
+from ..limits import open_limiter
 from ..policy.credentials import named_keys
 from ..recorder import Recorder
 from ..recorder.place import folder_of
 from ..sections import Settings
+from ..spend import Spend
 from ..store import StoreError
 from ..store.spent import spent
 from .accounts import Accounts
-from .keys import ACCOUNTS, CLERK, ENGINE, KEYRING, RECORDER, SAY, WALL
+from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEYRING, RECORDER, SAY, TASKS, WALL
 
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["close", "configure", "given_keys", "look_after", "open_books", "prepare", "spent_of"]
+__all__ = ["close", "configure", "gate_of", "given_keys", "look_after", "open_books", "prepare", "spent_of"]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,14 @@ def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], co
     app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(settings, env))
     if settings.logs.requests:
         app[RECORDER] = Recorder(folder_of(settings.logs.folder), **recorder_options(settings))
+
+
+def gate_of(app: web.Application, settings: Settings) -> Gate:
+    """Return the gate with its limits and budgets. Raises LimitsError."""
+    clock, say = app[CLOCK], app[SAY]
+    spend = Spend(settings.budget, wall=app[WALL], load=spent_of(app), say=say, tasks=app[TASKS], price=price_of(app))
+    limits = settings.limits
+    return Gate(open_limiter(limits.url, clock=clock, on_error=limits.on_error, say=say), spend, limits)
 
 
 async def open_books(app: web.Application) -> None:
@@ -148,6 +160,18 @@ def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int
             return 0, 0, 0
 
     return load
+
+
+def price_of(app: web.Application) -> Callable[[str, int, int], int | None]:
+    """Return what tells what a request may cost at most, for budgets that count list prices: nano-dollars by the model
+    asked for and the tokens of prompt and answer. What local models cost is known only when they have answered."""
+
+    def price(model: str, prompt: int, answer: int) -> int | None:
+        if app[ENGINE].snapshot.settings.budget.count != "list":
+            return None
+        return app[CLERK].prices.list_price(model, Usage(prompt=prompt, completion=answer))
+
+    return price
 
 
 async def look_after(app: web.Application) -> None:

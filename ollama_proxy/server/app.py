@@ -21,12 +21,10 @@ from ..backends.fleet import Fleet
 from ..backends.images import ImageFetcher
 from ..clerk import Clerk
 from ..engine import Engine, Snapshot
-from ..gate import Gate
 from ..jobs import Reloader
-from ..limits import MemoryLimiter, open_limiter
+from ..limits import MemoryLimiter
 from ..policy.route import Names
 from ..settings import BackendSettings, Loaded, Settings
-from ..spend import Spend
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
@@ -79,12 +77,7 @@ def build_app(
     accounting.prepare(app, settings, env, control)
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
-    spend = Spend(settings.budget, wall=wall, load=accounting.spent_of(app), say=say, tasks=app[TASKS])
-    gate = Gate(
-        open_limiter(settings.limits.url, clock=clock, on_error=settings.limits.on_error, say=say),
-        spend,
-        settings.limits,
-    )
+    gate = accounting.gate_of(app, settings)
     app[ENGINE] = Engine(
         snapshot=snapshot_of(settings),
         fleet=fleet,
