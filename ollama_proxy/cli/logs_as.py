@@ -118,7 +118,10 @@ def shell(found: Found, base: str, words: list[str], take: str) -> str:
     headers = ['"Authorization: Bearer ${OPENAI_API_KEY:-any}"']
     body = None
     if found.request is not msgspec.UNSET:
-        headers.append(shlex.quote(f"Content-Type: {found.headers.get('content-type', 'application/json')}"))
+        # curl says that JSON is a form unless it is told otherwise, and the daemon does not mind.
+        plain = isinstance(found.request, str)
+        kind = found.headers.get("content-type", "text/plain") if plain else "application/json"
+        headers.append(shlex.quote(f"Content-Type: {kind}"))
         body = found.request if isinstance(found.request, str) else pretty(found.request)
     if tag := found.headers.get("x-oproxy-tag"):
         headers.append(shlex.quote(f"x-oproxy-tag: {tag}"))

@@ -46,7 +46,8 @@ def cells(number: int | None, entry: Entry) -> tuple[str, ...]:
     """Return the row of a request."""
     at = time.localtime(entry.at)
     today = time.localtime()[:3] == at[:3]
-    served = f"{entry.asked} → {entry.served}" if entry.served and entry.served != entry.asked else entry.asked
+    asked, by = entry.asked.removesuffix(":latest"), entry.served.removesuffix(":latest")
+    served = f"{asked} → {by}" if by and by != asked else asked
     about = "" if entry.exact else "~"
     return (
         "" if number is None else str(number),
