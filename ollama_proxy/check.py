@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from .declared import DEFAULT_BACKENDS, Key, bare, dotted, expected, extra, kind_of, secret
-from .sections import Settings
+from .sections import TIERS, Settings
 
 __all__ = ["Mistake", "check", "foreign"]
 
@@ -48,11 +48,33 @@ def check(raw: dict[str, Any]) -> Iterator[Mistake]:
             yield key, "a name of letters, digits, - and _", "", False
         if isinstance(table, dict):
             yield from check_backend(key, table)
+    yield from check_together(raw)
     models = raw.get("models")
     aliases = models.get("aliases") if isinstance(models, dict) else None
     for name, target in aliases.items() if isinstance(aliases, dict) else ():
         if not name or target == "":
             yield ("models", "aliases", name), "a name and a model", "an empty one", False
+
+
+def check_together(raw: dict[str, Any]) -> Iterator[Mistake]:
+    """Check what depends on more than one value, or on more than a type says. What has a wrong type is left alone."""
+    limits, logs, tls = (
+        table if isinstance(table := raw.get(name), dict) else {} for name in ("limits", "logs", "tls")
+    )
+    tier, own = limits.get("tier"), limits.get("tiers")
+    names = [*TIERS, *(own if isinstance(own, dict) else ())]
+    if isinstance(tier, str) and tier and tier not in names:
+        yield ("limits", "tier"), f"one of {', '.join(names)}", got(("limits", "tier"), tier), False
+    patterns = logs.get("redact")
+    for pattern in patterns if isinstance(patterns, list | tuple) else ():
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError, RecursionError, OverflowError):
+            yield ("logs", "redact"), "regular expressions", got(("logs", "redact"), pattern), False
+    if tls.get("mode") == "files":
+        for name in ("cert", "key"):
+            if not tls.get(name):
+                yield ("tls", name), 'the path of a PEM file, which mode "files" needs', "nothing", False
 
 
 def check_table(struct: type[msgspec.Struct], table: dict[str, Any], key: Key) -> Iterator[Mistake]:

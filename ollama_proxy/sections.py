@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 __all__ = [
+    "TIERS",
     "Auth",
     "BackendSettings",
     "Limits",
@@ -204,6 +205,10 @@ class RateSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens_per_minute: Annotated[int, help("Tokens in a minute, prompts and answers.", ge=1)] | None = None
     tokens_per_day: Annotated[int, help("Tokens in a day.", ge=1)] | None = None
     concurrent: Annotated[int, help("Requests at the same time.", ge=1)] | None = None
+
+
+# The presets that are built in (`limits/tiers.toml`).
+TIERS = ("free", "tier1", "tier2", "tier3", "tier4", "tier5")
 
 
 class TierSettings(RateSettings, frozen=True, kw_only=True, omit_defaults=True):

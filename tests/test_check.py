@@ -46,7 +46,8 @@ WRONG: list[tuple[str, str]] = [
     ("[sever]\nport = 1", "config.toml:1: sever: no such setting; expected server"),
     (
         "port = 1",
-        "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, budget, queue, prices, logs, tls",
+        "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, budget, "
+        "queue, prices, logs, tls",
     ),
     ("server = 1", "config.toml:1: server: expected a table, got 1"),
     ("[[server]]\nport = 1", 'config.toml:1: server: expected a table, got [{"port": 1}]'),
@@ -239,3 +240,19 @@ def test_whatever_stands_in_the_file_is_read_or_refused(value: Any) -> None:
         told = ["nothing"]
     assert told
     assert all(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[limits]\ntier = "tier9"', "config.toml:2: limits.tier: expected one of free, tier1, tier2"),
+        ('[logs]\nredact = ["("]', "config.toml:2: logs.redact: expected regular expressions"),
+        ('[tls]\nmode = "files"\ncert = "a.pem"', 'tls.key: expected the path of a PEM file, which mode "files" needs'),
+    ],
+)
+def test_what_fits_its_type_and_still_cannot_work_is_told(text: str, told: str) -> None:
+    assert told in refused(text)
+
+
+def test_a_tier_of_ones_own_can_be_the_default() -> None:
+    assert loaded('[limits]\ntier = "guest"\n[limits.tiers.guest]\nconcurrent = 1').settings.limits.tier == "guest"

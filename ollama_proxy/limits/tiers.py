@@ -10,11 +10,12 @@ from importlib.resources import files
 import msgspec
 
 from ..policy.rates import Tier
+from ..sections import TIERS
 
 __all__ = ["NAMES", "Table", "load", "table"]
 
-# Here too, so that a name can be checked without reading the table.
-NAMES = ("free", "tier1", "tier2", "tier3", "tier4", "tier5")
+# By them a name can be checked without reading the table.
+NAMES = TIERS
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

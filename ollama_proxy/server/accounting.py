@@ -23,6 +23,7 @@ from ..keyring import Keyring
 from ..limits import open_limiter
 from ..policy.credentials import named_keys
 from ..recorder import Recorder
+from ..recorder.daemonlog import JsonHandler
 from ..recorder.place import folder_of
 from ..sections import Settings
 from ..spend import Spend
@@ -125,8 +126,12 @@ def configure(app: web.Application, settings: Settings, env: Mapping[str, str]) 
     clerk.gate.configure(settings.limits)
     clerk.gate.spend.configure(settings.budget)
     app[KEYRING].give(given_keys(settings, env))
+    options = recorder_options(settings)
     if (recorder := app.get(RECORDER)) is not None:
-        recorder.configure(**recorder_options(settings))
+        recorder.configure(**options)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, JsonHandler):
+            handler.configure(**{name: options[name] for name in ("max_size", "max_age", "max_files", "max_total")})
 
 
 def given_keys(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
