@@ -46,8 +46,10 @@ WRONG: list[tuple[str, str]] = [
     ("[sever]\nport = 1", "config.toml:1: sever: no such setting; expected server"),
     (
         "port = 1",
-        "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, budget, "
-        "queue, prices, logs, tls",
+        (
+            "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, "
+            "budget, queue, prices, logs, tls"
+        ),
     ),
     ("server = 1", "config.toml:1: server: expected a table, got 1"),
     ("[[server]]\nport = 1", 'config.toml:1: server: expected a table, got [{"port": 1}]'),

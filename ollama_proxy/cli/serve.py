@@ -79,7 +79,6 @@ def serve(
         os.environ["OPROXY_CONFIG"] = str(config.absolute())
     read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [], https=https)
     loaded = read()
-    refuse_open_door(loaded)
     if detach:
         flags = {"--host": host, "--port": port, "--log-level": log_level}
         args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
@@ -93,11 +92,12 @@ def serve(
         Foreground(loaded, read, say, claim, log_file, fetch=fetch).run()
 
 
-def refuse_open_door(loaded: Loaded) -> None:
-    """Refuse to let other machines in without a key, unless that was written down. Raises Failure."""
+def closed(loaded: Loaded) -> Loaded:
+    """Return the settings, if they do not let other machines in without a key, unless that was written down. Raises
+    Failure, at the start and for a changed config too."""
     settings = loaded.settings
     if is_loopback(settings.server.host) or settings.auth.mode == "on" or settings.auth.allow_anonymous:
-        return
+        return loaded
     raise Failure(
         f"{settings.server.host} can be reached by other machines, and no key is asked of them. "
         "Ask for keys: `oproxy config set auth.mode on`, then `oproxy keys create NAME`. "
@@ -119,7 +119,7 @@ def settings_of(
     if https and load(env=env, flags=flags).settings.tls.mode == "off":
         flags["tls.mode"] = "mkcert"
     if not backends:
-        return load(env=env, flags=flags)
+        return closed(load(env=env, flags=flags))
     known = load(env=env, flags=flags).settings.backends
     names = []
     for each in backends:
@@ -133,7 +133,7 @@ def settings_of(
             raise ConfigError([Problem("--backend", "", expected, name)])
     loaded = load(env=env, flags=flags)
     chosen = {name: loaded.settings.backends[name] for name in names}
-    return msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, backends=chosen))
+    return closed(msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, backends=chosen)))
 
 
 def kind_of(name: str, url: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ollama_proxy import daemon
+from ollama_proxy.cli.failure import Failure
 from ollama_proxy.cli.serve import LogFormat, Voice, export_lines, kind_of, settings_of
 from ollama_proxy.cli.status import span
 from ollama_proxy.settings import ConfigError, Loaded
@@ -275,3 +276,16 @@ def test_the_log_keeps_request_lines_as_they_are() -> None:
 )
 def test_a_time_is_said_as_people_say_it(seconds: float, want: str) -> None:
     assert span(seconds) == want
+
+
+def test_other_machines_are_not_let_in_without_a_key_by_accident() -> None:
+    def refused(**env: str) -> str:
+        with pytest.raises(Failure) as caught:
+            settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env)
+        return caught.value.message
+
+    told = refused()
+    assert told.startswith("0.0.0.0 can be reached by other machines")
+    assert "oproxy config set auth.mode on" in told
+    for env in ({"OPROXY_AUTH_MODE": "on"}, {"OPROXY_AUTH_ALLOW_ANONYMOUS": "true"}):
+        assert settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env).settings.server.host
