@@ -25,6 +25,8 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set at 'oproxy chat'
             case 'oproxy models'
                 set at 'oproxy models'
+            case 'oproxy logs'
+                set at 'oproxy logs'
             case 'oproxy usage'
                 set at 'oproxy usage'
             case 'oproxy cert'
@@ -116,6 +118,50 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
             case 'oproxy models alias add --config'
                 set skip 1
             case 'oproxy models alias rm --config'
+                set skip 1
+            case 'oproxy logs show'
+                set at 'oproxy logs show'
+            case 'oproxy logs replay'
+                set at 'oproxy logs replay'
+            case 'oproxy logs prune'
+                set at 'oproxy logs prune'
+            case 'oproxy logs path'
+                set at 'oproxy logs path'
+            case 'oproxy logs -n' 'oproxy logs --number'
+                set skip 1
+            case 'oproxy logs --since'
+                set skip 1
+            case 'oproxy logs --until'
+                set skip 1
+            case 'oproxy logs --model'
+                set skip 1
+            case 'oproxy logs --key'
+                set skip 1
+            case 'oproxy logs --tag'
+                set skip 1
+            case 'oproxy logs --status'
+                set skip 1
+            case 'oproxy logs --slow'
+                set skip 1
+            case 'oproxy logs --grep'
+                set skip 1
+            case 'oproxy logs --config'
+                set skip 1
+            case 'oproxy logs show --as'
+                set skip 1
+            case 'oproxy logs show --config'
+                set skip 1
+            case 'oproxy logs replay -m' 'oproxy logs replay --model'
+                set skip 1
+            case 'oproxy logs replay --times'
+                set skip 1
+            case 'oproxy logs replay --config'
+                set skip 1
+            case 'oproxy logs prune --before'
+                set skip 1
+            case 'oproxy logs prune --config'
+                set skip 1
+            case 'oproxy logs path --config'
                 set skip 1
             case 'oproxy usage prune'
                 set at 'oproxy usage prune'
@@ -259,6 +305,7 @@ complete -c oproxy -n '__oproxy_at oproxy' -a env -d 'Print what makes OpenAI cl
 complete -c oproxy -n '__oproxy_at oproxy' -a doctor -d 'Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
 complete -c oproxy -n '__oproxy_at oproxy' -a chat -d 'Ask a model, once or in a conversation'
 complete -c oproxy -n '__oproxy_at oproxy' -a models -d 'List, fetch, load and remove models; give them other names'
+complete -c oproxy -n '__oproxy_at oproxy' -a logs -d 'Show the recorded requests, send them again, follow the log'
 complete -c oproxy -n '__oproxy_at oproxy' -a usage -d 'Tell what was used, what it cost and what it saved'
 complete -c oproxy -n '__oproxy_at oproxy' -a cert -d 'HTTPS: issue, show, renew and remove this machine\'s certificate'
 complete -c oproxy -n '__oproxy_at oproxy' -a keys -d 'Make, list, change and revoke keys'
@@ -348,6 +395,42 @@ complete -c oproxy -n '__oproxy_at oproxy models alias add' -s h -l help -d 'Sho
 complete -c oproxy -n '__oproxy_at oproxy models alias add' -a '(__oproxy_models)'
 complete -c oproxy -n '__oproxy_at oproxy models alias rm' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy models alias rm' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -a show -d 'Show a request with its answer, its times and what was ignored'
+complete -c oproxy -n '__oproxy_at oproxy logs' -a replay -d 'Send a request again and show both answers side by side, with tokens, times and cost'
+complete -c oproxy -n '__oproxy_at oproxy logs' -a prune -d 'Remove old lines, or all, from both logs; also while the daemon writes to them'
+complete -c oproxy -n '__oproxy_at oproxy logs' -a path -d 'Print where the log is; rotated files lie beside it'
+complete -c oproxy -n '__oproxy_at oproxy logs' -s n -l number -x -d 'How many.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -s f -l follow -d 'Go on with what comes, until Ctrl-C.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l since -x -d 'From then on: 7d, 12h, 2026-11-01, today.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l until -x -d 'Up to then; a day is meant as a whole.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l model -x -a '(__oproxy_models)' -d 'Only this model, asked for or served.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l key -x -d 'Only this key, by name or id.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l tag -x -d 'Only this tag.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l status -x -d 'Only ok, error, 429, 4xx and so on.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l errors -d 'Only what failed, also in the middle of a stream.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l slow -x -d 'Only what took so long.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l grep -x -d 'Only with this text in the request or the answer.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l json -d 'Print the lines as they are: JSON, one a line.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy logs' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy logs show' -l as -x -a 'curl python httpie json' -d 'Print the request alone, as what sends it again.'
+complete -c oproxy -n '__oproxy_at oproxy logs show' -l json -d 'Print all that is recorded, as JSON.'
+complete -c oproxy -n '__oproxy_at oproxy logs show' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy logs show' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -s m -l model -x -a '(__oproxy_models)' -d 'Ask this model instead.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -l times -x -d 'Send it so many times.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -l diff -d 'Show what differs instead of both answers.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -l json -d 'Print JSON for programs.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy logs replay' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy logs prune' -l before -x -d 'What is older: 7d, 2026-11-01.'
+complete -c oproxy -n '__oproxy_at oproxy logs prune' -l all -d 'Everything.'
+complete -c oproxy -n '__oproxy_at oproxy logs prune' -s y -l yes -d 'Do not ask.'
+complete -c oproxy -n '__oproxy_at oproxy logs prune' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy logs prune' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy logs path' -l daemon -d 'The daemon\'s own log instead of the requests\'.'
+complete -c oproxy -n '__oproxy_at oproxy logs path' -l config -r -F -d 'The config file to use.'
+complete -c oproxy -n '__oproxy_at oproxy logs path' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy usage' -a prune -d 'Delete the ledger\'s old rows'
 complete -c oproxy -n '__oproxy_at oproxy usage' -l by -x -d 'Sums by model, served, key, tag, backend, endpoint, client, status, day, hour; several too.'
 complete -c oproxy -n '__oproxy_at oproxy usage' -l since -x -d 'From then on: 7d, 12h, 2026-11-01, today.'

@@ -30,6 +30,7 @@ _oproxy() {
                 'doctor:Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
                 'chat:Ask a model, once or in a conversation'
                 'models:List, fetch, load and remove models; give them other names'
+                'logs:Show the recorded requests, send them again, follow the log'
                 'usage:Tell what was used, what it cost and what it saved'
                 'cert:HTTPS: issue, show, renew and remove this machine'\''s certificate'
                 'keys:Make, list, change and revoke keys'
@@ -47,6 +48,7 @@ _oproxy() {
                 doctor) _oproxy_doctor ;;
                 chat) _oproxy_chat ;;
                 models) _oproxy_models ;;
+                logs) _oproxy_logs ;;
                 usage) _oproxy_usage ;;
                 cert) _oproxy_cert ;;
                 keys) _oproxy_keys ;;
@@ -284,6 +286,93 @@ _oproxy_models_alias_rm() {
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]' \
         ':NAME: '
+}
+
+_oproxy_logs() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '(-n --number)-n[How many.]:N: ' \
+        '(-n --number)--number[How many.]:N: ' \
+        '(-f --follow)-f[Go on with what comes, until Ctrl-C.]' \
+        '(-f --follow)--follow[Go on with what comes, until Ctrl-C.]' \
+        '(--since)--since[From then on\: 7d, 12h, 2026-11-01, today.]:TIME: ' \
+        '(--until)--until[Up to then; a day is meant as a whole.]:TIME: ' \
+        '*--model[Only this model, asked for or served.]:MODEL:_oproxy_model_names' \
+        '*--key[Only this key, by name or id.]:NAME: ' \
+        '*--tag[Only this tag.]:TAG: ' \
+        '*--status[Only ok, error, 429, 4xx and so on.]:STATUS: ' \
+        '(--errors)--errors[Only what failed, also in the middle of a stream.]' \
+        '(--slow)--slow[Only what took so long.]:SECONDS: ' \
+        '(--grep)--grep[Only with this text in the request or the answer.]:TEXT: ' \
+        '(--json)--json[Print the lines as they are\: JSON, one a line.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'show:Show a request with its answer, its times and what was ignored'
+                'replay:Send a request again and show both answers side by side, with tokens, times and cost'
+                'prune:Remove old lines, or all, from both logs; also while the daemon writes to them'
+                'path:Print where the log is; rotated files lie beside it'
+            )
+            _describe -t commands 'logs command' commands
+            ;;
+        rest)
+            case $words[1] in
+                show) _oproxy_logs_show ;;
+                replay) _oproxy_logs_replay ;;
+                prune) _oproxy_logs_prune ;;
+                path) _oproxy_logs_path ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_logs_show() {
+    _arguments \
+        '(--as)--as[Print the request alone, as what sends it again.]:curl|python|httpie|json:(curl python httpie json)' \
+        '(--json)--json[Print all that is recorded, as JSON.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '::ID: '
+}
+
+_oproxy_logs_replay() {
+    _arguments \
+        '(-m --model)-m[Ask this model instead.]:MODEL:_oproxy_model_names' \
+        '(-m --model)--model[Ask this model instead.]:MODEL:_oproxy_model_names' \
+        '(--times)--times[Send it so many times.]:N: ' \
+        '(--diff)--diff[Show what differs instead of both answers.]' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '::ID: '
+}
+
+_oproxy_logs_prune() {
+    _arguments \
+        '(--before)--before[What is older\: 7d, 2026-11-01.]:TIME: ' \
+        '(--all)--all[Everything.]' \
+        '(-y --yes)-y[Do not ask.]' \
+        '(-y --yes)--yes[Do not ask.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_logs_path() {
+    _arguments \
+        '(--daemon)--daemon[The daemon'\''s own log instead of the requests'\''.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
 }
 
 _oproxy_usage() {

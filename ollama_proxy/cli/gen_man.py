@@ -98,7 +98,8 @@ def options(params: Iterable[Param]) -> Iterator[str]:
     for param in params:
         names = ", ".join(bold(flag) for flag in param.flags) or italic(param.metavar or param.name)
         if param.is_option and param.metavar:
-            names += f" {italic(param.metavar)}"
+            # A list of choices is longer than a line; it may be broken behind each.
+            names += " " + italic(param.metavar).replace("|", r"|\:")
         yield from items([(names, [prose(param.help) or r"\&"])])
 
 
