@@ -4,7 +4,7 @@ once for each request, before the last byte of its answer. Never decides what a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .account import Entry
@@ -21,11 +21,21 @@ __all__ = ["Clerk"]
 
 
 class Clerk:
-    """Closes books. `ledger` is None where none is kept; `clock` gives the seconds that books are kept in."""
+    """Closes books. `clock` gives the seconds that books are kept in; `opening` returns when the ledger is open, if it
+    can be."""
 
-    def __init__(self, gate: Gate, ledger: Ledger | None, settings: Settings, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        opening: Callable[[], Awaitable[None]],
+    ) -> None:
         self.gate = gate
-        self.ledger = ledger
+        # None where none is kept, and as long as it is not open.
+        self.ledger: Ledger | None = None
+        self._opening: Callable[[], Awaitable[None]] | None = opening if settings.store.ledger else None
         # Whether anybody reads the rows: the ledger, or the recorder.
         self._kept = settings.store.ledger or settings.logs.requests
         self._clock = clock
@@ -54,7 +64,13 @@ class Clerk:
     async def close(self, books: Books) -> None:
         """Close the books and return when the row is committed (at once, where the settings or a failing database say
         so)."""
-        if (entry := self._closed(books)) is not None and self.ledger is not None:
+        if (entry := self._closed(books)) is None:
+            return
+        if self._opening is not None:
+            # A first answer may be there before the database is; its row is what it waits for.
+            await self._opening()
+            self._opening = None
+        if self.ledger is not None:
             await self.ledger.write(entry)
 
     def close_now(self, books: Books) -> None:

@@ -49,9 +49,9 @@ def data_folder() -> Path:
     return Path(platformdirs.user_data_path("oproxy"))
 
 
-def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], control: str) -> None:
+def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], control: str, *, eager: bool) -> None:
     """Put the keyring and the recorder in their places; the database is opened later."""
-    app[ACCOUNTS] = Accounts()
+    app[ACCOUNTS] = Accounts(eager=eager)
     app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(settings, env))
     if settings.logs.requests:
         app[RECORDER] = Recorder(folder_of(settings.logs.folder), **recorder_options(settings))
@@ -67,7 +67,9 @@ def gate_of(app: web.Application, settings: Settings) -> Gate:
 
 async def open_books(app: web.Application) -> None:
     """Open the database where one is needed, read the keys, and begin the ledger. Never raises."""
-    accounts, settings = app[ACCOUNTS], app[ENGINE].snapshot.settings
+    accounts = app[ACCOUNTS]
+    await accounts.wanted.wait()
+    settings = app[ENGINE].snapshot.settings
     try:
         if settings.store.ledger or settings.auth.mode == "on":
             # Importing SQLAlchemy takes longer than all else of a start together.

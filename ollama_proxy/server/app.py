@@ -74,7 +74,7 @@ def build_app(
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
     app[TASKS] = Tasks()
     app[FAILURES] = MemoryLimiter(clock)
-    accounting.prepare(app, settings, env, control)
+    accounting.prepare(app, settings, env, control, eager=reload is not None)
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
     gate = accounting.gate_of(app, settings)
@@ -87,7 +87,7 @@ def build_app(
         new_id=new_id,
         clock=clock,
     )
-    app[CLERK] = Clerk(gate, None, settings, clock=clock)
+    app[CLERK] = Clerk(gate, settings, clock=clock, opening=app[ACCOUNTS].settled)
     app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
     if reload is not None:
         app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder, env), say=say)
@@ -123,7 +123,8 @@ async def background(app: web.Application) -> AsyncIterator[None]:
 async def warm(app: web.Application) -> None:
     """Have at hand what the first requests need: list prices, and the tokenizer where tokens are limited; not before
     the database is open."""
-    await app[ACCOUNTS].wait()
+    await app[ACCOUNTS].wanted.wait()
+    await app[ACCOUNTS].settled()
     if app[CLERK].ledger is not None:
         await asyncio.to_thread(app[CLERK].prices.warm)
     if app[CLERK].gate.counts_tokens:

@@ -17,7 +17,7 @@ from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
 from .run import is_loopback
 
-__all__ = ["enter", "is_open", "note_tag", "restricted"]
+__all__ = ["enter", "needs_accounts", "note_tag", "restricted"]
 
 # Nobody is asked for a key here: what a load balancer or a browser that knows nothing yet may see.
 OPEN = frozenset({"/", "/health", "/v1/health", "/openapi.json"})
@@ -64,6 +64,15 @@ def enter(request: web.Request, settings: Settings) -> None:
 def is_open(path: str) -> bool:
     """Return whether nobody is asked for a key there."""
     return path.rstrip("/") in OPEN or path in OPEN or path.startswith("/docs")
+
+
+def needs_accounts(path: str, settings: Settings) -> bool:
+    """Return whether a request has to wait until the database is open: where a key or a budget decides."""
+    if path.startswith(ALWAYS) or path.startswith("/v1/organization/"):
+        return True
+    budget = settings.budget
+    bounded = (budget.money_per_day, budget.money_per_month, budget.tokens_per_day, budget.tokens_per_month)
+    return (settings.auth.mode == "on" or any(limit is not None for limit in bounded)) and not is_open(path)
 
 
 def restricted(path: str) -> bool:

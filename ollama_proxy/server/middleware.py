@@ -20,7 +20,7 @@ from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
-from .door import enter, is_open
+from .door import enter, needs_accounts
 from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 from .recording import record
@@ -115,7 +115,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         )
     if request.method == "OPTIONS":
         return preflight()
-    if not request.app[ACCOUNTS].ready and not is_open(request.path):
+    if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].wait()
     enter(request, settings)
     try:
