@@ -83,7 +83,8 @@ class Engine:
     async def route(self, asked: str, kind: str | None, books: Books) -> Target:
         """Return which model of which backend answers `asked`. Raises ModelNotFound, or the error of a backend that
         is away (the model may well be there)."""
-        books.asked = asked
+        # For the books and the headers; a client may call a model whatever it likes.
+        books.asked = asked[:200]
         name = asked
         if (key := books.caller.key) is not None:
             credentials.check_model(key, asked)

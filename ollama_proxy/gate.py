@@ -11,7 +11,7 @@ import msgspec
 
 from .limits import Limiter, tiers
 from .policy.books import Books
-from .policy.limit import refusal
+from .policy.limit import Verdict, refusal
 from .policy.rates import Planner, Rules, Tier
 from .sections import Limits
 from .spend import Spend
@@ -63,6 +63,16 @@ class Gate:
         if self.spend.unread(caller):
             await asyncio.to_thread(self.spend.read, caller)
         books.reserved = self.spend.reserve(caller, books.asked, size, answer)
+
+    def look(self, books: Books) -> Verdict | None:
+        """Return how the limits of a request stand that takes nothing from them: one that was refused, or that needs
+        no model. None where nothing is limited, or it could only be said by asking another machine."""
+        caller = books.caller
+        if not books.endpoint or (self._planner.free and caller.key is None):
+            return None
+        plan = self._planner.plan(caller, books.asked, books.served)
+        charges = [msgspec.structs.replace(each, amount=0) for each in (*plan.fixed, *plan.by_tokens) if each.period]
+        return self.limiter.admit_now(charges) if charges else None
 
     def settle(self, books: Books, cost: int | None, listed: int | None) -> None:
         """Take back what a request did not take, and count what it took. Harmless when nothing was taken."""

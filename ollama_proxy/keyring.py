@@ -64,7 +64,9 @@ class Keyring:
 
     def controls(self, secret: str) -> bool:
         """Return whether this is the daemon's own token."""
-        return bool(self._control) and hmac.compare_digest(secret.encode(), self._control.encode())
+        # What came in a header may hold bytes that are no text.
+        sent = secret.encode("utf-8", "surrogateescape")
+        return bool(self._control) and hmac.compare_digest(sent, self._control.encode())
 
     def caller(self, secret: str | None, address: str) -> Caller | None:
         """Return who sent this key, None where it opens nothing. Raises Unauthorized for a key that did once."""

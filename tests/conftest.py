@@ -39,6 +39,10 @@ def isolated(tmp_path: Path) -> Iterator[None]:
     os.environ.update(before)
 
 
+# For commands as processes that have nothing to do with the ledger and the logs: a database takes its time to be made.
+BOOKLESS = {"OPROXY_STORE_LEDGER": "false", "OPROXY_LOGS_REQUESTS": "false"}
+
+
 class Clock:
     """Seconds that pass only when told to."""
 

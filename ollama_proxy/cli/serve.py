@@ -203,6 +203,7 @@ def quiet_libraries() -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 # Lines of requests that end within so many seconds are written to the terminal in one go.

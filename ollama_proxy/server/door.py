@@ -33,7 +33,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     path = request.path
     headers = request.headers
     books.address = address = request.remote or ""
-    books.agent = headers.get("user-agent", "")
+    books.agent = words(headers.get("user-agent", ""))
     if path.startswith("/v1/") and not path.startswith(("/v1/health", "/v1/organization/")):
         books.endpoint = endpoint_of(request)
         if request.app.get(RECORDER) is not None:
@@ -52,7 +52,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     if caller is None:
         caller = Caller(name=credentials.mask(secret) if secret else "", address=address)
     books.caller = caller
-    books.tag = headers.get("x-oproxy-tag", "")[:200]
+    books.tag = words(headers.get("x-oproxy-tag", ""))
     if caller.key is not None:
         credentials.check_endpoint(caller.key, path)
     if not caller.admin and (restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))):
@@ -108,6 +108,12 @@ def slowed(request: web.Request, error: Unauthorized, settings: Settings, addres
         f"Too many requests with an invalid API key from your address. Please try again in {duration(verdict.wait)}.",
         wait=verdict.wait,
     )
+
+
+def words(text: str) -> str:
+    """Return a header's value as text: what is no UTF-8 as question marks, and not too long."""
+    text = text[:200]
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def endpoint_of(request: web.Request) -> str:

@@ -117,11 +117,14 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         return preflight()
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].wait()
+    if (request.content_length or 0) > server.max_body:
+        # Not one byte of it is waited for.
+        raise too_large(server.max_body)
     enter(request, settings)
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge as exc:
-        raise TooLarge(f"The request body is larger than {server.max_body} bytes (max_body under [server]).") from exc
+        raise too_large(server.max_body) from exc
     except web.HTTPNotFound as exc:
         raise NotFound(f"Invalid URL ({request.method} {request.path})") from exc
     except web.HTTPMethodNotAllowed as exc:
@@ -141,6 +144,12 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         if exc.status < 400:
             return exc
         raise Invalid(exc.reason) from exc
+
+
+def too_large(most: int) -> TooLarge:
+    return TooLarge(
+        f"The request body is larger than {most} bytes (max_body under [server]).", headers={"connection": "close"}
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -187,8 +196,9 @@ def head(request: web.Request) -> dict[str, str]:
     }
     if books.queued is not None:
         headers["x-oproxy-queue-ms"] = str(round(books.queued * 1000))
-    if books.limits is not None:
-        headers |= limit.headers(books.limits)
+    limits = books.limits if books.limits is not None else request.app[CLERK].gate.look(books)
+    if limits is not None:
+        headers |= limit.headers(limits)
     if books.ignored:
         headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
     if miss := books.notes.get("schema_miss"):

@@ -102,5 +102,12 @@ def add_routes(app: web.Application) -> None:
             path = path.replace(name, pattern)
         if path != "/":
             # First, for a name may hold slashes and would take the last one for its own.
-            app.router.add_route(row.route.method, f"{path}/", row.handler)
-        app.router.add_route(row.route.method, path, row.handler)
+            add(app, row, f"{path}/")
+        add(app, row, path)
+
+
+def add(app: web.Application, row: Row, path: str) -> None:
+    """Register one path; what can be read can be asked for without its body too, as probes do."""
+    app.router.add_route(row.route.method, path, row.handler)
+    if row.route.method == "GET":
+        app.router.add_route("HEAD", path, row.handler)

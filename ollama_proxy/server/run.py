@@ -29,6 +29,8 @@ __all__ = ["Ending", "Site", "base_url", "is_loopback", "run", "serve_app"]
 
 # After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
 CUT = 0.1
+# The longest header and the longest request line (bytes).
+HEADER = 32768
 # Within this time idle connections are closed; what is still open then is a running answer (seconds).
 SETTLE = 0.05
 # The port of HTTPS has no flag of its own.
@@ -84,7 +86,14 @@ async def serve_app(
     """
     ending = ending or Ending()
     runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=CUT, keepalive_timeout=keepalive
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=CUT,
+        keepalive_timeout=keepalive,
+        # Browsers send the cookies of every port of localhost to each, and their names add up.
+        max_field_size=HEADER,
+        max_line_size=HEADER,
     )
     await runner.setup()
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import BOOKLESS
 from tests.fakes.ollama import FakeOllama
 from tests.fakes.terminal import terminal
 
@@ -37,7 +38,7 @@ def env(tmp_path: Path, ollama: FakeOllama) -> dict[str, str]:
     path = tmp_path / "config.toml"
     quiet = "[store]\nledger = false\n[logs]\nrequests = false\n"
     path.write_text(f'{quiet}[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
-    return {**os.environ, "OPROXY_CONFIG": str(path)}
+    return {**os.environ, **BOOKLESS, "OPROXY_CONFIG": str(path)}
 
 
 async def test_a_conversation_at_a_terminal_is_painted_and_ctrl_c_ends_an_answer_only(

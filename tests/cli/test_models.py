@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.conftest import BOOKLESS
 from tests.fakes.ollama import FakeOllama
 
 
@@ -30,7 +31,7 @@ class Shell:
         self.ollama, self.config = ollama, config
 
     async def __call__(self, *args: str, stdin: str = "") -> Ended:
-        env = {**os.environ, "OPROXY_CONFIG": str(self.config)}
+        env = {**os.environ, **BOOKLESS, "OPROXY_CONFIG": str(self.config)}
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ollama_proxy", *args, env=env,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

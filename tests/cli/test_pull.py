@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import BOOKLESS
 from tests.fakes.ollama import FakeOllama
 from tests.fakes.terminal import terminal
 
@@ -35,7 +36,7 @@ def env(tmp_path: Path, ollama: FakeOllama) -> dict[str, str]:
     path = tmp_path / "config.toml"
     quiet = "[store]\nledger = false\n[logs]\nrequests = false\n"
     path.write_text(f'{quiet}[backends.ollama]\ntype = "ollama"\nurl = "{ollama.url}"\n')
-    return {**os.environ, "OPROXY_CONFIG": str(path)}
+    return {**os.environ, **BOOKLESS, "OPROXY_CONFIG": str(path)}
 
 
 async def test_a_terminal_shows_a_bar_for_the_file_and_a_line_for_each_step(
