@@ -6,6 +6,11 @@ The way of a request::
      client   (pure)     front wire      the hub          back wire     (pure)   backend
        ╰──────── server/ (aiohttp.web) ── engine ── backends/ (aiohttp client) ─────╯
 
+and what is accounted for on that way::
+
+    server/door ─▶ gate ──────────────▶ turns ─────▶ backend ─▶ clerk ──────────────────▶ server/recording
+     who asks       limits and budgets   whose turn              cost, settled, ledger    the flight recorder
+
 Fronts (what clients speak) and backs (what backends speak) meet in one neutral form, so N fronts and M backs cost
 N + M translators. Where both speak the same wire, bytes pass through and are only observed (`translate/passthrough`).
 
@@ -13,20 +18,31 @@ Layers; a module imports only from lower ones:
 
 0  `errors`      every refusal a client can meet, and its OpenAI body
 1  `model`       the hub's questions: Ask, Message, Part, Tool …
+   `account`     the values of an account: Key, Caller, Rates, Budget, and Entry, a request's row in the ledger
    `events`      the hub's answers: Text, Thinking, ToolStart, Finish, Usage …
    `framing`     bytes ⇄ records: NDJSON and SSE
    `tasks`       background work with an owner
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
-   `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`), books (`meter`)
+   `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`, `credentials`),
+                 how much (`limit`, `rates`, `budget`), who is next (`fair`), what is hidden (`redact`); `books`, `meter`
 3  `settings`    the settings in force, each with where it came from; `check` tells what is wrong with them
-   `declared`    every setting, declared once
+   `sections`    every setting, declared once; `declared` tells what can be read from that
    `configfile`  the TOML file: lines of keys, changes that keep comments
    `tokens`, `assets`         tiktoken and package data; never the network
-   `backends/`                the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds
-4  `engine`      one request: route, plan, call, relay, account
+   `backends/`   the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds, `webhook` tells of budgets
+   `store/`      the only SQL: keys, the ledger and its one writer, roll-ups; SQLite or PostgreSQL
+   `limits/`     where the buckets of the limits are: in memory, or in a Redis that daemons share; `tiers`, presets
+   `recorder/`   the flight recorder: rotating logs of requests and of the daemon, and reading them back
+   `pricing`, `certs`         what tokens cost; the certificates of HTTPS, and mkcert, which issues them
+4  `engine`      one request: route, be let in, plan, call, relay
    `legs`, `fanout`   the calls of an answer; several of them as one
+   `keyring`     the keys in force
+   `gate`, `spend`    which limits hold for a request and whether it fits them; the budgets, and who is told
+   `turns`       how many requests a backend answers at once, and who is next
+   `clerk`       closes the books: the cost, limits and budgets settled, the row in the ledger
    `jobs`        what runs without a request: reloading the config
-5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table
+5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table,
+                 `door` finds out who asks, `accounting` opens and tends the books, `tls` serves the certificate
    `daemon`      start, stop, status
 6  `cli/`        typer; one module per group of commands, loaded lazily
 
@@ -39,6 +55,9 @@ Invariants:
 - No dict of a wire crosses a layer above translate; what belongs to the client (schemas, options) is never changed.
 - No foreign library's error passes its gate (`backends/http.gate`, `translate/validate`).
 - A client that leaves frees the model: leaving `Reply`'s context closes the backend's connection.
+- A row of the ledger is committed before the last byte of its answer is sent, unless the user wants it otherwise.
+- Keys are kept as digests; no key, prompt or body is in an error or in the daemon's log.
+- What is reserved (limits, budgets, a turn) is settled once, however the request ends.
 """
 
 __version__ = "0.1.0"
