@@ -308,5 +308,8 @@ class Abilities(Struct, frozen=True, kw_only=True):
     # Participants' names and the wished resolution of images reach the model (or at least its server).
     names: bool = True
     details: bool = True
+    # An answer that goes on with the assistant's last message is given back with that message in front, unless it is
+    # streamed (llama.cpp).
+    echoes_last: bool = False
     # logprobs with tools in a stream are refused on a native template (Ollama).
     logprobs_with_streamed_tools: bool = True

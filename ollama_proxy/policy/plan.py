@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ..errors import Unsupported
 from ..model import Abilities, Ask, Format, Image, Message, ModelInfo, Part, Tool, ToolChoice, ToolResult
 from .content import settle_content
+from .echo import WithoutEcho, last_said
 from .filter import Filter
 from .forced import OneCall, SomeCall, constrain
 from .images import map_images, settle_data_uris
@@ -56,6 +57,8 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
     ask = settle_content(ask, info)
     reasoning, ignored = settle_reasoning(ask.reasoning, info)
     put, steps, more = _tools(replace(ask, reasoning=reasoning), info, abilities, arguments)
+    if abilities.echoes_last and not put.stream and (said := last_said(put.messages)):
+        steps = (lambda: WithoutEcho(said), *steps)
     if form is not None:
         steps = (*steps, lambda: SchemaCheck(form))
     if put.tools and put.stream and put.top_logprobs is not None and info.template != "rendered":

@@ -58,4 +58,6 @@ def _decoded(ids: Sequence[int], param: str, model: str, decode: DecodeTokens) -
     try:
         return decode(ids, model)
     except Invalid as exc:
-        raise Invalid(exc.message, param=param, code=exc.code) from exc
+        # The tokenizer does not know what the client called it.
+        message = exc.message.replace(f"'{exc.param}'", f"'{param}'", 1)
+        raise Invalid(message, param=param, code=exc.code) from exc
