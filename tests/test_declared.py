@@ -133,7 +133,7 @@ any_settings = st.builds(
 
 
 # Shrinking settings of a hundred values takes minutes, and the failing one says enough.
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(any_settings)
 def test_any_settings_written_into_the_commented_config_are_read_again(
     tmp_path_factory: pytest.TempPathFactory, wanted: Settings

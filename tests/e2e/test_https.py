@@ -261,7 +261,7 @@ def test_files_that_cannot_be_used_keep_the_daemon_from_starting(tmp_path: Path)
     env = environment(tmp_path) | {"OPROXY_TLS_MODE": "files", "OPROXY_TLS_CERT": str(pair.cert)}
     done = oproxy(env, "serve", "--port", str(free_port()))
     assert done.returncode == 1
-    assert "`key` under [tls] is not set" in done.stderr
+    assert "tls.key: expected the path of a PEM file" in done.stderr
     done = oproxy({**env, "OPROXY_TLS_KEY": str(other.key)}, "serve", "--port", str(free_port()))
     assert done.returncode == 1
     assert "does not belong" in done.stderr
