@@ -7,7 +7,6 @@ is `server/`'s business.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import logging.handlers
 import os
@@ -33,7 +32,7 @@ from ..recorder.place import folder_of
 from ..server.app import build_app
 from ..server.health import survey
 from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
-from ..server.run import Ending, is_loopback, run, serve_app
+from ..server.run import Ending, calm, is_loopback, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, load
 from .failure import Failure
@@ -305,11 +304,7 @@ class Foreground:
 
     async def _ready(self, urls: Sequence[str]) -> None:
         """Tell the other commands, and the person, that we listen; then how the backends are, as soon as they say."""
-        # What was imported never dies, so the collector need not look at it again; and the values of requests die by
-        # themselves, so it may come more seldom. Together 7 % of the time of a request at 64 connections.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
+        calm()
         self._claim.publish(
             daemon.State(
                 pid=os.getpid(),

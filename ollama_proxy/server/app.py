@@ -46,6 +46,7 @@ from .keys import (
 from .middleware import edge
 from .pages import DOCUMENT
 from .routes import ROUTES, add_routes
+from .run import calm
 
 __all__ = ["build_app"]
 
@@ -130,6 +131,9 @@ async def warm(app: web.Application) -> None:
     if app[CLERK].gate.counts_tokens:
         # The vocabulary takes a third of a second to be read, in which no request would be served.
         await asyncio.to_thread(tokens.count, "")
+    if app.get(RELOADER) is not None:
+        # A daemon, which lives long.
+        calm()
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

@@ -19,8 +19,8 @@ __all__ = ["Direct"]
 # One row in so many goes by the thread, whose commit moves the write-ahead log into the file when that has grown.
 BY_THREAD = 250
 # A commit that took longer (seconds) says that the disk is slow; then the thread does it for so long.
-SLOW = 0.005
-AGAIN = 10.0
+SLOW = 0.02
+AGAIN = 2.0
 
 
 class Direct:
