@@ -74,7 +74,9 @@ keys = Table(
     Column("admin", Boolean, nullable=False),
 )
 
-# One row a request, `account.Entry`, in its order. `seq` grows with every row and is never given twice.
+# One row a request, `account.Entry`, in its order. `seq` grows with every row and is never given twice:
+# pruning leaves the last row, since SQLite goes on from the highest number there is (its AUTOINCREMENT would cost each
+# row a page more).
 requests = Table(
     "requests",
     metadata,
@@ -105,8 +107,6 @@ requests = Table(
     big("listed", nullable=True),
     Column("tries", Integer, nullable=False),
     Index("requests_at", "at"),
-    # Without it SQLite gives the highest number again after the row that had it was pruned.
-    sqlite_autoincrement=True,
 )
 
 # The same by the hour, summed; kept for ever. `hour` = floor(at / 3600). `errors` counts statuses from 400 on,

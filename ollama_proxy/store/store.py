@@ -92,13 +92,16 @@ class Store:
             return int(connection.scalar(select(func.max(schema.requests.c.seq))) or 0)
 
     def prune(self, before: float) -> int:
-        """Delete the ledger's rows of before a time that are in the roll-ups; returns how many. Raises StoreError."""
+        """Delete the ledger's rows of before a time that are in the roll-ups, but never the last one; returns how many.
+        Raises StoreError."""
         requests, meta = schema.requests.c, schema.meta.c
         deleted = 0
         while True:
             with self.writing() as connection:
                 rolled = int(connection.scalar(select(meta.value).where(meta.name == schema.ROLLED)) or 0)
-                old = select(requests.seq).where(requests.at < before, requests.seq <= rolled).limit(BATCH)
+                last = select(func.max(requests.seq)).scalar_subquery()
+                old = select(requests.seq).where(requests.at < before, requests.seq <= rolled, requests.seq < last)
+                old = old.limit(BATCH)
                 count = connection.execute(delete(schema.requests).where(requests.seq.in_(old))).rowcount
             deleted += count
             if count < BATCH:

@@ -299,11 +299,11 @@ def test_only_old_rows_that_are_in_the_roll_ups_are_pruned(spot: Spot) -> None:
     assert written(store) == [row.id for row in rows[6:]]
 
 
-def test_pruning_goes_on_until_all_is_gone(spot: Spot) -> None:
+def test_pruning_goes_on_until_only_the_last_row_is_left(spot: Spot) -> None:
     store = spot.open()
     put(store, [entry() for _ in range(4500)])
     roll(store, store.settled())
-    assert store.prune(BASE + 1) == 4500
+    assert store.prune(BASE + 1) == 4499
 
 
 def test_a_number_is_never_given_twice(spot: Spot) -> None:

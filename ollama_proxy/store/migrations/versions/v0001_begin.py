@@ -64,7 +64,6 @@ def create_requests() -> None:
         sa.Column("cost", sa.BigInteger),
         sa.Column("listed", sa.BigInteger),
         sa.Column("tries", sa.Integer, nullable=False),
-        sqlite_autoincrement=True,
     )
     op.create_index("requests_at", "requests", ["at"])
 
