@@ -463,7 +463,8 @@ async def played(steps: list[tuple[str, int | str, str]]) -> None:
                     # Those that run are left alone, so a lower limit shows only once they have gone.
                     limit = n
                     hall.rules(default=n, models={"x": 1}, max_waiting=4)
-        before = sum(client.running for client in clients)
+        # Who was let in a moment ago runs too, though its task has not come to know it.
+        before = sum(count for count, _ in hall.turns.state().values())
         await passes()
         state = hall.turns.state()
         running = [client for client in clients if client.running]
