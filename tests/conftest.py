@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,6 +19,14 @@ FOREIGN = ("OPROXY_", "OLLAMA_", "OPENAI_", "XDG_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
 LOOKS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TERM")
 FOLDERS = ("CONFIG", "DATA", "STATE", "CACHE", "RUNTIME")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear Ctrl-C: a shell that starts a suite in the background has it ignored, and what is ignored is inherited by
+    every program that a test starts, which could then not be interrupted."""
+    for number in (signal.SIGINT, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -223,11 +223,16 @@ def test_a_signal_reaches_the_command_and_the_key_ends_all_the_same(keys: Keys, 
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    with process:
+    try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.stdout.read() == f"got {name}\n"
         assert process.wait(20) == 7
+        assert process.stdout.read() == f"got {name}\n"
+    finally:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
     assert keys.removed == ["key_1"]
 
 
