@@ -110,9 +110,10 @@ class Store:
 
     def _version(self, connection: Connection) -> str:
         """Return the schema's version, "" if there is none. Raises StoreError if it is not ours or too new."""
-        tables = inspect(connection)
-        if not tables.has_table(schema.VERSION_TABLE):
-            if self.place.file is None and tables.get_table_names():
+        # Asked for once: another daemon may be making them between two questions.
+        tables = inspect(connection).get_table_names()
+        if schema.VERSION_TABLE not in tables:
+            if self.place.file is None and tables:
                 raise StoreError(
                     f"The database {self.place} holds another program's tables; it was not touched. "
                     "Give oproxy an empty database of its own in [store] url."
