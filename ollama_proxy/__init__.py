@@ -19,6 +19,7 @@ Layers; a module imports only from lower ones:
 0  `errors`      every refusal a client can meet, and its OpenAI body
 1  `model`       the hub's questions: Ask, Message, Part, Tool …
    `account`     the values of an account: Key, Caller, Rates, Budget, and Entry, a request's row in the ledger
+   `stored`      what is kept for clients: objects, their pieces, pages
    `events`      the hub's answers: Text, Thinking, ToolStart, Finish, Usage …
    `framing`     bytes ⇄ records: NDJSON and SSE
    `tasks`       background work with an owner
@@ -30,7 +31,7 @@ Layers; a module imports only from lower ones:
    `configfile`  the TOML file: lines of keys, changes that keep comments
    `tokens`, `assets`         tiktoken and package data; never the network
    `backends/`   the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds, `webhook` tells of budgets
-   `store/`      the only SQL: keys, the ledger and its one writer, roll-ups; SQLite or PostgreSQL
+   `store/`      the only SQL: keys, the ledger and its one writer, roll-ups, clients' objects; SQLite or PostgreSQL
    `limits/`     where the buckets of the limits are: in memory, or in a Redis that daemons share; `tiers`, presets
    `recorder/`   the flight recorder: rotating logs of requests and of the daemon, and reading them back
    `pricing`, `certs`         what tokens cost; the certificates of HTTPS, and mkcert, which issues them

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
+
+from .sections_help import help
+from .sections_state import Batches, Embeddings, Files, Moderations, Responses
 
 __all__ = [
     "TIERS",
@@ -28,15 +31,6 @@ __all__ = [
     "Tls",
     "Turns",
 ]
-
-
-def help(text: str, *, restart: bool = False, secret: bool = False, size: bool = False, **limits: Any) -> Meta:
-    """Declare a setting. `restart`: takes effect after a restart; `secret`: never shown; `secret_part`: a URL whose
-    password is not shown; `size`: "64MiB" is a number too; `expect`: what is expected, for a limit that cannot be
-    read from the type; `only`: the types of backend that know it (all)."""
-    said: dict[str, Any] = {"restart": restart, "secret": secret, "size": size}
-    said |= {name: limits.pop(name) for name in ("expect", "only", "secret_part") if name in limits}
-    return Meta(description=text, extra=said, **limits)
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -102,6 +96,13 @@ class BackendSettings(Struct, frozen=True, kw_only=True):
     max_concurrent: (
         Annotated[int, help("Requests it answers at once; 0: any number. Not set: as [queue] says.", ge=0)] | None
     ) = None
+    serves: Annotated[
+        tuple[str, ...],
+        help(
+            "Groups of routes that are forwarded to it as they are: audio, images, realtime and others.",
+            only=("openai",),
+        ),
+    ] = ()
     headers: Annotated[dict[str, str], help("Headers added to every request to it.", secret=True, only=REMOTE)] = {}
     model_path: Annotated[str, help("A GGUF file to use instead of the built-in chat model.", only=EMBEDDED)] = ""
     embedding_path: Annotated[
@@ -341,3 +342,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     prices: Prices = Prices()
     logs: Logs = Logs()
     tls: Tls = Tls()
+    responses: Responses = Responses()
+    files: Files = Files()
+    batches: Batches = Batches()
+    moderations: Moderations = Moderations()
+    embeddings: Embeddings = Embeddings()

@@ -115,8 +115,8 @@ def of_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return plain
 
 
-remote = values(BackendSettings, model_path="", embedding_path="", context=4096, threads=0, type="ollama")
-built_in = values(BackendSettings, url="", api_key="", api_key_env="", headers={}, type="embedded")
+remote = values(BackendSettings, model_path="", embedding_path="", context=4096, threads=0, serves=(), type="ollama")
+built_in = values(BackendSettings, url="", api_key="", api_key_env="", headers={}, serves=(), type="embedded")
 any_settings = st.builds(
     Settings,
     server=values(Server),

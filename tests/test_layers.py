@@ -17,12 +17,15 @@ LAYERS: dict[str, int] = {
     "errors": 0,
     "model": 1,
     "account": 1,
+    "stored": 1,
     "events": 1,
     "framing": 1,
     "translate": 2,
     "policy": 2,
     # The declaration of the settings: values and text.
     "sections": 2,
+    "sections_help": 2,
+    "sections_state": 2,
     # Not layers of the program but what it stands on: the keeper of tasks and the package's own data files.
     "tasks": 2,
     "assets": 2,
@@ -54,6 +57,9 @@ LAYERS: dict[str, int] = {
 }
 # Neighbours on one layer that do know each other, by their parts: one idea in more than one file.
 NEIGHBOURS = {
+    ("sections", "sections_help"),
+    ("sections", "sections_state"),
+    ("sections_state", "sections_help"),
     ("server", "daemon"),
     ("configfile", "settings"),
     ("declared", "settings"),

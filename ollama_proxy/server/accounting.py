@@ -35,7 +35,17 @@ from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEYRING, RECORDER, SAY, TASKS,
 if TYPE_CHECKING:
     from ..store import Store
 
-__all__ = ["close", "configure", "gate_of", "given_keys", "look_after", "open_books", "prepare", "spent_of"]
+__all__ = [
+    "close",
+    "configure",
+    "gate_of",
+    "given_keys",
+    "look_after",
+    "open_books",
+    "open_store",
+    "prepare",
+    "spent_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +82,30 @@ async def open_books(app: web.Application) -> None:
     settings = app[ENGINE].snapshot.settings
     try:
         if settings.store.ledger or settings.auth.mode == "on":
-            # Importing SQLAlchemy takes longer than all else of a start together.
-            package = await asyncio.to_thread(import_module, "ollama_proxy.store.store")
-            store: Store = await asyncio.to_thread(
-                package.Store.open, settings.store.url, folder=data_folder(), on_change=sayer(app)
-            )
-            app[KEYRING].keys = store.keys
-            await asyncio.to_thread(app[KEYRING].read)
-            accounts.store = store
+            store = await open_store(app)
             if settings.store.ledger:
                 await begin_ledger(app, store, settings)
     except StoreError as exc:
         accounts.error = exc
     finally:
         accounts.opened()
+
+
+async def open_store(app: web.Application) -> Store:
+    """Return the database; open it and read the keys if nobody has yet. Raises StoreError."""
+    accounts = app[ACCOUNTS]
+    async with accounts.opening:
+        if accounts.store is None:
+            settings = app[ENGINE].snapshot.settings
+            # Importing SQLAlchemy takes longer than all else of a start together.
+            package = await asyncio.to_thread(import_module, "ollama_proxy.store.store")
+            store: Store = await asyncio.to_thread(
+                package.Store.open, settings.store.url, folder=data_folder(), on_change=sayer(app), wall=app[WALL]
+            )
+            app[KEYRING].keys = store.keys
+            await asyncio.to_thread(app[KEYRING].read)
+            accounts.store = store
+        return accounts.store
 
 
 async def begin_ledger(app: web.Application, store: Store, settings: Settings) -> None:

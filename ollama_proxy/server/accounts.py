@@ -27,6 +27,8 @@ class Accounts:
         # A plain flag beside the events: it is looked at by every request.
         self.ready = False
         self.wanted = asyncio.Event()
+        # Held by whoever opens the database.
+        self.opening = asyncio.Lock()
         self._done = asyncio.Event()
         if eager:
             self.wanted.set()

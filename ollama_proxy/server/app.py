@@ -181,6 +181,8 @@ class Builder:
         fields = msgspec.structs.asdict(wanted)
         # The queue in front of it is ours, not the backend's.
         del fields["max_concurrent"]
+        # And what is forwarded to it is the server's.
+        del fields["serves"]
         data_dir = Path(platformdirs.user_data_path("oproxy"))
         return table.build(name, env=self._env, clock=self._clock, data_dir=data_dir, **fields)
 

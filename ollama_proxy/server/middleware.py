@@ -20,6 +20,7 @@ from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
+from .dialects import dialect_of
 from .door import enter, needs_accounts
 from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
@@ -65,7 +66,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await guarded(request, handler, app[ENGINE].snapshot.settings)
     except OproxyError as exc:
         books.code = exc.code
-        response = error_response(exc)
+        response = error_response(exc, request)
     except (asyncio.CancelledError, ConnectionResetError):
         # The client left, perhaps while we wrote to it; there is nobody to tell.
         books.status, books.code = ClientGone.status, ClientGone.code
@@ -73,7 +74,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request %s failed", books.id)
         books.code = "internal"
-        response = error_response(Internal(books.id))
+        response = error_response(Internal(books.id), request)
     finally:
         books.ended = clock()
         if books.status == ClientGone.status:
@@ -223,11 +224,12 @@ def header_text(text: str) -> str:
     return text[:500]
 
 
-def error_response(error: OproxyError) -> web.Response:
-    """Write a refusal in OpenAI's form."""
+def error_response(error: OproxyError, request: web.Request) -> web.Response:
+    """Write a refusal in the form of the API that was asked."""
+    dialect = dialect_of(request.path)
     return web.Response(
-        status=error.status,
-        body=msgspec.json.encode(error.body()),
+        status=dialect.status(error),
+        body=msgspec.json.encode(dialect.body(error, request[BOOKS].id)),
         content_type="application/json",
         headers=error.headers,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import msgspec
 from aiohttp import web
 
@@ -9,12 +12,13 @@ from .. import tokens
 from ..backends.base import Reply
 from ..errors import OproxyError
 from ..model import Call
+from ..policy.books import Books
 from ..policy.route import Target
 from ..translate import passthrough
 from .keys import BOOKS, CLERK, CLOCK, ENGINE
 from .reply import EventStream, json_bytes
 
-__all__ = ["relay"]
+__all__ = ["relay", "relay_whole"]
 
 # What each wire calls its prompt, for errors.
 PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}
@@ -22,7 +26,30 @@ PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddin
 
 async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target) -> web.StreamResponse:
     """Send a request on with only its model's name changed, and its answer back with the name asked for."""
-    engine, books = request.app[ENGINE], request[BOOKS]
+    books = request[BOOKS]
+    async with passed(request.app, books, path, fields, target) as reply:
+        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
+            body, books.usage = passthrough.observe_whole(await reply.read(), books.asked)
+            return json_bytes(body, status=reply.status)
+        observer = passthrough.StreamObserver(asked=books.asked, strip_usage=not passthrough.asks_usage(fields))
+        return await streamed(request, reply, observer)
+
+
+async def relay_whole(
+    app: web.Application, books: Books, path: str, fields: dict[str, msgspec.Raw], target: Target
+) -> bytes:
+    """The same for an answer that is not streamed: return its body."""
+    async with passed(app, books, path, fields, target) as reply:
+        body, books.usage = passthrough.observe_whole(await reply.read(), books.asked)
+        return body
+
+
+@asynccontextmanager
+async def passed(
+    app: web.Application, books: Books, path: str, fields: dict[str, msgspec.Raw], target: Target
+) -> AsyncIterator[Reply]:
+    """Pass a request on; what the backend refuses is raised."""
+    engine = app[ENGINE]
     backend = engine.backend_of(target)
     books.stream = passthrough.streams(fields)
     observe = books.stream and not passthrough.asks_usage(fields)
@@ -44,11 +71,7 @@ async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw],
                 param=PROMPTS[path],
                 headers=reply.headers,
             )
-        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-            body, usage = passthrough.observe_whole(await reply.read(), books.asked)
-            books.usage = usage
-            return json_bytes(body, status=reply.status)
-        return await streamed(request, reply, passthrough.StreamObserver(asked=books.asked, strip_usage=observe))
+        yield reply
 
 
 async def streamed(request: web.Request, reply: Reply, observer: passthrough.StreamObserver) -> web.StreamResponse:

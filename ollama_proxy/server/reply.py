@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -20,18 +20,31 @@ from ..events import Event, Fail
 from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS
 from .middleware import head
 
-__all__ = ["EventStream", "Writer", "json_bytes", "stream"]
+__all__ = ["EventStream", "Form", "Writer", "json_bytes", "stream"]
 
 
 log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
-    """A front's writer of stream documents, e.g. `translate.chat.ChunkWriter`."""
+    """A front's writer of what is streamed, e.g. `translate.chat.ChunkWriter`: JSON documents, or whole frames where
+    `Form.named` says so."""
 
     def feed(self, events: Sequence[Event]) -> list[bytes]: ...
 
     def flush(self) -> list[bytes]: ...
+
+
+class Form(NamedTuple):
+    """How a front's stream is framed. `named`: the writer gives whole frames, with the names of their events; `last`
+    ends a stream that did not fail; `beat` keeps a quiet line alive (empty: comments do)."""
+
+    named: bool = False
+    last: bytes = framing.DONE
+    beat: bytes = b""
+
+
+CHAT = Form()
 
 
 def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
@@ -42,8 +55,11 @@ def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
 class EventStream:
     """A Server-Sent-Events answer that begins with its first write, or by itself after `hold` seconds."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, *, beat: bytes = b"") -> None:
         self._request = request
+        self._comments = (
+            (beat, beat) if beat else (framing.comment("waiting for the model"), framing.comment("still waiting"))
+        )
         self._kept = request.get(CHUNKS)
         self._response: web.StreamResponse | None = None
         self._lock = asyncio.Lock()
@@ -104,12 +120,12 @@ class EventStream:
         try:
             if self._response is None:
                 response = await self.begin()
-                await response.write(framing.comment("waiting for the model"))
+                await response.write(self._comments[0])
             while True:
                 quiet = self._loop.time() - self._last
                 if quiet >= self._heartbeat and self._response is not None:
                     self._last = self._loop.time()
-                    await self._response.write(framing.comment("still waiting"))
+                    await self._response.write(self._comments[1])
                     quiet = 0.0
                 await asyncio.sleep(self._heartbeat - quiet)
         except ConnectionError:
@@ -117,50 +133,74 @@ class EventStream:
             return
 
 
-async def stream(request: web.Request, batches: AsyncGenerator[list[Event]], writer: Writer) -> web.StreamResponse:
-    """Write batches of events as they come, each batch in one write, `[DONE]` at the end.
+async def stream(
+    request: web.Request,
+    batches: AsyncGenerator[list[Event]],
+    writer: Writer,
+    *,
+    form: Form = CHAT,
+    ended: Callable[[], Awaitable[None]] | None = None,
+) -> web.StreamResponse:
+    """Write batches of events as they come, each batch in one write, `form.last` at the end.
 
-    A failure before the head is raised; after it, the error goes into the stream, and no `[DONE]` follows it.
+    A failure before the head is raised; after it, the error goes into the stream, and no `[DONE]` follows it. `ended`
+    is awaited when the last frames are made and before they are sent: what a client may ask for next is kept then.
     """
-    out = EventStream(request)
-    failed = False
+    out = EventStream(request, beat=form.beat)
+    framed = b"".join if form.named else framed_documents
     try:
-        try:
-            async with aclosing(batches) as source:
-                async for batch in source:
-                    last = batch[-1]
-                    if type(last) is Fail:
-                        failed = True
-                        break
-                    if documents := writer.feed(batch):
-                        await out.write(framed(documents))
-            if failed and isinstance(last, Fail):
-                # Only now it is known what the answer took.
-                await closed(request, last.error.code)
-                await out.write(framed(writer.feed(batch)))
-        except OproxyError as exc:
-            if not out.begun:
-                raise
-            failed = True
-            await closed(request, exc.code)
-            await out.write(framed(writer.feed([Fail(exc)])))
-        except ConnectionError:
-            # The client has left; there is nobody to tell.
-            raise
-        except Exception:
-            if not out.begun:
-                raise
-            # The status is sent, so the stream itself has to say it.
-            failed = True
-            log.exception("request %s failed in its stream", request[BOOKS].id)
-            await closed(request, "internal")
-            await out.write(framed(writer.feed([Fail(Internal(request[BOOKS].id))])))
-        if not failed:
-            await closed(request, None)
-            await out.write(framed(writer.flush()) + framing.DONE)
+        failed = await relayed(request, out, batches, writer, framed)
+        # Only now it is known what the answer took.
+        await closed(request, code_of(failed) if failed else None)
+        rest = framed(writer.feed(failed)) if failed else framed(writer.flush()) + form.last
+        if ended is not None:
+            await ended()
+        await out.write(rest)
         return await out.end()
     finally:
         out.stop()
+
+
+async def relayed(
+    request: web.Request,
+    out: EventStream,
+    batches: AsyncGenerator[list[Event]],
+    writer: Writer,
+    framed: Callable[[Sequence[bytes]], bytes],
+) -> list[Event]:
+    """Write what comes. Returns the events of a failure that is to be told in the stream, the Fail last; none if all
+    went well. A failure before the head is raised."""
+    try:
+        async with aclosing(batches) as source:
+            async for batch in source:
+                if type(batch[-1]) is Fail:
+                    return batch
+                if documents := writer.feed(batch):
+                    await out.write(framed(documents))
+    except OproxyError as exc:
+        if not out.begun:
+            raise
+        return [Fail(exc)]
+    except ConnectionError:
+        # The client has left; there is nobody to tell.
+        raise
+    except Exception:
+        if not out.begun:
+            raise
+        # The status is sent, so the stream itself has to say it.
+        log.exception("request %s failed in its stream", request[BOOKS].id)
+        return [Fail(Internal(request[BOOKS].id))]
+    return []
+
+
+def code_of(failed: Sequence[Event]) -> str | None:
+    """Return what the books call a failure."""
+    match failed[-1]:
+        case Fail(error=Internal()):
+            return "internal"
+        case Fail(error=error):
+            return error.code
+    return None
 
 
 async def closed(request: web.Request, code: str | None) -> None:
@@ -171,7 +211,7 @@ async def closed(request: web.Request, code: str | None) -> None:
     await request.app[CLERK].close(books)
 
 
-def framed(documents: Sequence[bytes]) -> bytes:
+def framed_documents(documents: Sequence[bytes]) -> bytes:
     if len(documents) == 1:
         return b"data: " + documents[0] + b"\n\n"
     return b"".join(b"data: " + document + b"\n\n" for document in documents)

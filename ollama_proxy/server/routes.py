@@ -3,25 +3,14 @@ from here: the router, the OpenAPI document, the README's table."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
 from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import account_keys, generate, health, models, organization, pages
+from .row import Row
 
-__all__ = ["ROUTES", "Row", "add_routes"]
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Row(NamedTuple):
-    """One route with its handler. Paths are OpenAPI's; each is served with and without a slash at the end."""
-
-    route: Route
-    handler: Handler
+__all__ = ["ROUTES", "add_routes"]
 
 
 ROUTES: tuple[Row, ...] = (

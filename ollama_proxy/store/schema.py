@@ -1,34 +1,38 @@
 """The tables. Money is in nano-dollars, times of day in epoch seconds, durations in seconds.
 
 What is declared here is what the migrations arrive at; a change here is a change there: one new migration, appended.
-Never runs anything.
+Runs nothing but the making of them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Index, Integer, MetaData, String, Table, Text
 
 from ..account import Entry
 
 __all__ = [
     "APPLICATION_ID",
+    "BEGINNING",
     "ENTRY_COLUMNS",
     "KEYS_VERSION",
     "OWNER",
     "REVISIONS",
     "ROLLED",
     "VERSION_TABLE",
+    "begin",
     "keys",
     "meta",
     "metadata",
+    "objects",
+    "pieces",
     "requests",
     "rollups",
 ]
 
 # Every version of the schema there has been, oldest first; the last one is what is declared below.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 # Where the version is written down. Not Alembic's own name: a PostgreSQL database may hold another program's.
 VERSION_TABLE = "oproxy_version"
 # "oprx", in the header of an SQLite file (https://www.sqlite.org/pragma.html#pragma_application_id).
@@ -128,5 +132,49 @@ rollups = Table(
 )
 
 meta = Table("meta", metadata, text("name", primary_key=True), text("value"))
+# What a new database holds in it.
+BEGINNING = {OWNER: "oproxy", KEYS_VERSION: "0", ROLLED: "0"}
+
+# One row an object, `stored.Stored`; `seq` grows in the order they are made, which is the order of their lists.
+objects = Table(
+    "objects",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=True),
+    text("id", unique=True),
+    text("kind"),
+    text("owner"),
+    Column("created", Double, nullable=False),
+    Column("expires", Double),
+    text("status"),
+    text("parent"),
+    text("data"),
+    Index("objects_kind", "kind", "owner", "seq"),
+    Index("objects_parent", "parent"),
+    Index("objects_expires", "expires"),
+)
+
+# What an object holds in order, `stored.Piece`. Numbers grow; one that was taken out leaves a gap.
+pieces = Table(
+    "pieces",
+    metadata,
+    text("object", primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    text("id"),
+    text("data"),
+    Index("pieces_id", "object", "id"),
+)
+
+# Alembic's own table under our name, as it makes it.
+version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), nullable=False, primary_key=True))
+
+
+def begin(connection: Connection) -> None:
+    """Make the tables of a new database as they are today. It needs no Alembic, which takes longer to be imported than
+    all of this; a test holds that the migrations arrive at the same."""
+    metadata.create_all(connection)
+    version.create(connection)
+    connection.execute(version.insert(), {"version_num": REVISIONS[-1]})
+    connection.execute(meta.insert(), [{"name": name, "value": value} for name, value in BEGINNING.items()])
+
 
 ENTRY_COLUMNS: tuple[str, ...] = Entry.__struct_fields__

@@ -21,6 +21,7 @@ from .fault import StoreError, corrupt, gate, why
 from .file import Look, begin, look, put_aside
 from .keys import Keys
 from .lock import locked
+from .objects import Objects
 from .place import Place, find, make_engine
 from .reader import Reader, reading
 
@@ -38,17 +39,22 @@ class Store:
 
     schema = schema
 
-    def __init__(self, place: Place, *, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, *, on_change: Callable[[str], None], wall: Callable[[], float] = time.time
+    ) -> None:
         self.place = place
         self.engine: Engine = make_engine(place)
         self.keys = Keys(self.engine, self.writing)
+        self.objects = Objects(self.engine, self.writing, wall)
         self.on_change = on_change
 
     @classmethod
-    def open(cls, url: str, *, folder: Path, on_change: Callable[[str], None]) -> Store:
+    def open(
+        cls, url: str, *, folder: Path, on_change: Callable[[str], None], wall: Callable[[], float] = time.time
+    ) -> Store:
         """Open what `[store] url` says (empty: a file in `folder`), with its tables up to date. `on_change` gets one
         line for the log when something remarkable happens, from any thread. Raises StoreError."""
-        store = cls(find(url, folder), on_change=on_change)
+        store = cls(find(url, folder), on_change=on_change, wall=wall)
         try:
             store.mend()
         except BaseException:
@@ -137,7 +143,10 @@ class Store:
         with self.writing() as connection:
             if self.place.file is None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY})
-            if self._version(connection) != schema.REVISIONS[-1]:
+            version = self._version(connection)
+            if not version:
+                schema.begin(connection)
+            elif version != schema.REVISIONS[-1]:
                 # By name, so that only who needs Alembic waits for it.
                 import_module(".migrate", __package__).upgrade(connection)
 

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from ollama_proxy.errors import UpstreamFailed
 from ollama_proxy.events import Event, Fail, Text
 from ollama_proxy.server.app import build_app
-from ollama_proxy.server.reply import framed, stream
+from ollama_proxy.server.reply import framed_documents, stream
 from ollama_proxy.settings import load
 
 Batches = AsyncGenerator[list[Event]]
@@ -81,9 +81,9 @@ async def played(stage: Stage) -> tuple[int, bytes]:
 
 
 def test_events_that_come_together_are_framed_together() -> None:
-    assert framed([b"1"]) == b"data: 1\n\n"
-    assert framed([b"1", b"2"]) == b"data: 1\n\ndata: 2\n\n"
-    assert framed([]) == b""
+    assert framed_documents([b"1"]) == b"data: 1\n\n"
+    assert framed_documents([b"1", b"2"]) == b"data: 1\n\ndata: 2\n\n"
+    assert framed_documents([]) == b""
 
 
 async def test_batches_come_in_their_order_and_done_ends_them(stage: Stage) -> None:

@@ -63,8 +63,10 @@ def put(store: Store, rows: Iterable[Entry]) -> None:
 
 
 def clear(store: Store) -> None:
-    """Empty the ledger."""
+    """Empty the ledger, and forget what is kept for clients."""
     with store.writing() as connection:
+        connection.execute(delete(schema.pieces))
+        connection.execute(delete(schema.objects))
         connection.execute(delete(schema.requests))
         connection.execute(delete(schema.rollups))
         connection.execute(update(schema.meta).where(schema.meta.c.name == schema.ROLLED).values(value="0"))

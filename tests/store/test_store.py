@@ -24,24 +24,46 @@ from tests.store.test_keys import key
 
 server, spot, lone = databases.server, fresh.spot, fresh.lone
 
-SECOND = """
+NEWER = f"""
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "9001"
+down_revision = "{schema.REVISIONS[-1]}"
 def upgrade() -> None:
     op.add_column("meta", sa.Column("note", sa.Text))
 """
 
 
-def test_the_migrations_arrive_at_the_declared_tables(spot: Spot) -> None:
+@pytest.mark.parametrize("start", [None, *schema.REVISIONS[:-1]])
+def test_the_migrations_arrive_at_the_declared_tables(spot: Spot, tmp_path: Path, start: str | None) -> None:
+    store = spot.open()
+    with store.writing() as connection:
+        schema.metadata.drop_all(connection)
+        schema.version.drop(connection)
+        if start is not None:
+            migrate.upgrade(connection, folder=older_scripts(tmp_path, start))
+        migrate.upgrade(connection)
+
+    assert differences(store) == []
+    with store.engine.connect() as connection:
+        assert dict(row._tuple() for row in connection.execute(schema.meta.select())) == schema.BEGINNING
+
+
+def test_a_new_database_has_the_declared_tables(spot: Spot) -> None:
     store = spot.open()
 
+    assert differences(store) == []
+    with store.engine.connect() as connection:
+        assert connection.scalar(schema.version.select()) == schema.REVISIONS[-1]
+
+
+def differences(store: Store) -> list[object]:
+    """Return what Alembic would change to arrive at the declared tables."""
     with store.engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
         )
-        assert compare_metadata(context, schema.metadata) == []
+        return list(compare_metadata(context, schema.metadata))
 
 
 def test_the_known_revisions_are_those_of_the_migrations() -> None:
@@ -54,20 +76,20 @@ def test_the_known_revisions_are_those_of_the_migrations() -> None:
 def test_a_database_of_an_older_version_migrates_up_and_keeps_its_rows(spot: Spot, tmp_path: Path) -> None:
     store = spot.open()
     put(store, [entry()])
-    versions = newer_scripts(tmp_path, SECOND)
+    versions = newer_scripts(tmp_path, NEWER)
 
     with store.writing() as connection:
         migrate.upgrade(connection, folder=versions)
 
     with store.engine.connect() as connection:
         assert "note" in {column["name"] for column in inspect(connection).get_columns("meta")}
-        assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == "0002"
+        assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == "9001"
     assert len(written(store)) == 1
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(spot: Spot, tmp_path: Path) -> None:
     store = spot.open()
-    versions = newer_scripts(tmp_path, SECOND + '    raise ValueError("half-way")\n')
+    versions = newer_scripts(tmp_path, NEWER + '    raise ValueError("half-way")\n')
 
     with pytest.raises(ValueError, match="half-way"), store.writing() as connection:
         migrate.upgrade(connection, folder=versions)
@@ -77,13 +99,23 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(spot: Spot, tmp_path
     assert spot.open().settled() == 0
 
 
+def older_scripts(tmp_path: Path, last: str) -> Path:
+    """Return a folder of our migrations up to one of them."""
+    folder = tmp_path / "older"
+    (folder / "versions").mkdir(parents=True)
+    for path in (migrate.FOLDER / "versions").glob("v*.py"):
+        if path.name[1:5] <= last:
+            (folder / "versions" / path.name).write_text(path.read_text())
+    return folder
+
+
 def newer_scripts(tmp_path: Path, script: str) -> Path:
     """Return a folder of our migrations and one more."""
     folder = tmp_path / "migrations"
     (folder / "versions").mkdir(parents=True)
     for path in (migrate.FOLDER / "versions").glob("*.py"):
         (folder / "versions" / path.name).write_text(path.read_text())
-    (folder / "versions" / "v0002.py").write_text(script)
+    (folder / "versions" / "v9001.py").write_text(script)
     return folder
 
 

@@ -1,0 +1,144 @@
+"""Objects and their pieces: kept for their owner, listed by pages, gone when their time is over."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from ollama_proxy.store import Store, StoreError
+from ollama_proxy.store.objects import Objects
+from ollama_proxy.stored import Piece, Stored
+from tests.conftest import Clock
+from tests.store import databases
+
+opened, server, store = databases.opened, databases.server, databases.store
+
+
+@pytest.fixture
+def kept(store: Store, clock: Clock) -> Objects:
+    return Objects(store.engine, store.writing, clock)
+
+
+def thing(id: str, **more: object) -> Stored:
+    fields = {"kind": "file", "owner": "me", "created": 1000.0, "data": b"{}", **more}
+    return Stored(id=id, **fields)  # type: ignore[arg-type]
+
+
+def ids(page: object) -> list[str]:
+    return [each.id for each in page.data]  # type: ignore[attr-defined]
+
+
+def test_what_is_put_is_found(kept: Objects) -> None:
+    made = thing("a", data='{"text":"ä\\u0000"}'.encode(), expires=2000.0, status="new", parent="p")
+    kept.add(made)
+
+    assert kept.get("a", kind="file", owner="me") == made
+    assert kept.get("a", kind="file", owner=None) == made
+    assert kept.get("b", kind="file", owner="me") is None
+
+
+def test_anothers_and_another_kinds_are_not_there(kept: Objects) -> None:
+    kept.add(thing("a"))
+
+    assert kept.get("a", kind="file", owner="you") is None
+    assert kept.get("a", kind="batch", owner="me") is None
+    assert not kept.remove("a", kind="file", owner="you")
+    assert not kept.change("a", kind="file", owner="you", status="mine")
+    assert kept.get("a", kind="file", owner="me") == thing("a")
+
+
+def test_an_id_is_given_once(kept: Objects) -> None:
+    kept.add(thing("a"))
+
+    with pytest.raises(StoreError) as caught:
+        kept.add(thing("a"))
+    assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+def test_what_has_expired_is_not_there_and_can_be_swept(kept: Objects, clock: Clock) -> None:
+    kept.add(thing("a", expires=1010.0), thing("b"))
+    clock.forward(10)
+
+    assert kept.get("a", kind="file", owner="me") is None
+    assert ids(kept.page("file", owner="me")) == ["b"]
+    assert [each.id for each in kept.expired()] == ["a"]
+    kept.forget(["a"])
+    assert kept.expired() == []
+
+
+def test_pages_go_through_a_list_once_in_either_order(kept: Objects) -> None:
+    for name in "abcde":
+        kept.add(thing(name), thing(f"other-{name}", owner="you"))
+
+    first = kept.page("file", owner="me", limit=2)
+    assert first is not None
+    assert (ids(first), first.more) == (["e", "d"], True)
+    second = kept.page("file", owner="me", limit=3, after="d")
+    assert second is not None
+    assert (ids(second), second.more) == (["c", "b", "a"], False)
+    assert ids(kept.page("file", owner="me", ascending=True, after="b", limit=2)) == ["c", "d"]
+    assert ids(kept.page("file", owner="me", before="c")) == ["e", "d"]
+    assert kept.page("file", owner="me", after="nothing") is None
+
+
+def test_a_list_is_narrowed_by_status_and_parent(kept: Objects) -> None:
+    kept.add(thing("a", status="done", parent="p"), thing("b", status="new"), thing("c", status="done"))
+
+    assert ids(kept.page("file", owner="me", statuses=["done"])) == ["c", "a"]
+    assert ids(kept.page("file", owner="me", parent="p")) == ["a"]
+
+
+def test_of_two_who_change_a_status_one_wins(kept: Objects) -> None:
+    kept.add(thing("a", status="queued"))
+    won: list[bool] = []
+
+    def change() -> None:
+        won.append(kept.change("a", kind="file", owner="me", only=["queued"], status="running"))
+
+    threads = [threading.Thread(target=change) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+
+
+def test_pieces_are_in_order_and_a_gap_is_left_alone(kept: Objects) -> None:
+    kept.add(thing("a"), pieces=[Piece("1", b"{}"), Piece("2", b"[2]")])
+    assert kept.change("a", kind="file", owner="me", pieces=[Piece("3", b"3")])
+    assert kept.remove_piece("a", "2")
+    assert not kept.remove_piece("a", "2")
+    kept.change("a", kind="file", owner="me", pieces=[Piece("4", b"4")])
+
+    assert [piece.id for piece in kept.pieces("a")] == ["1", "3", "4"]
+    assert kept.piece("a", "3") == Piece("3", b"3")
+    assert kept.piece("a", "2") is None
+    assert ids(kept.pieces_page("a", limit=2)) == ["4", "3"]
+    assert ids(kept.pieces_page("a", after="1", ascending=True)) == ["3", "4"]
+    assert kept.pieces_page("a", after="2") is None
+    assert kept.remove("a", kind="file", owner="me")
+    assert kept.pieces("a") == []
+
+
+def test_many_who_append_at_once_lose_nothing(kept: Objects) -> None:
+    kept.add(thing("a"))
+
+    def append(name: str) -> None:
+        for number in range(5):
+            kept.change("a", kind="file", owner="me", pieces=[Piece(f"{name}{number}", b"0")])
+
+    threads = [threading.Thread(target=append, args=(name,)) for name in "xyz"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(piece.id for piece in kept.pieces("a")) == [f"{name}{n}" for name in "xyz" for n in range(5)]
+
+
+def test_sums_count_objects_and_their_bytes(kept: Objects) -> None:
+    kept.add(thing("a", data=b"12"), thing("b", data=b"1", owner="you"))
+
+    assert kept.sum_of("file") == (2, 3)
+    assert kept.sum_of("file", owner="me") == (1, 2)
