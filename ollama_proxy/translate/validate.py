@@ -66,6 +66,11 @@ def _type(struct: type[msgspec.Struct]) -> inspect.Type:
     return inspect.type_info(struct)
 
 
+@functools.cache
+def _asks_a_model(struct: type[msgspec.Struct]) -> bool:
+    return any(field.name == "model" and field.required for field in msgspec.structs.fields(struct))
+
+
 def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Invalid:
     """Find out what is wrong with a body that `struct` did not take."""
     try:
@@ -75,7 +80,7 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
         return Invalid(BAD_JSON)
     if not isinstance(value, dict):
         return Invalid(f"Invalid body: expected an object, but got {_got(value)} instead.", code="invalid_type")
-    if value.get("model") in (None, ""):
+    if _asks_a_model(struct) and value.get("model") in (None, ""):
         return Invalid("you must provide a model parameter")
     for problem in _walk(_type(struct), value, ""):
         return problem

@@ -333,3 +333,10 @@ def test_a_request_with_one_wrong_byte_is_taken_or_refused(at: int, byte: int) -
     body = bytearray(json.dumps(FULL).encode())
     body[at % len(body)] = byte
     taken(bytes(body))
+
+
+def test_a_request_that_names_no_model_is_not_told_to_name_one() -> None:
+    class Update(msgspec.Struct):
+        metadata: dict[str, str]
+
+    assert refusal(b"{}", Update).message == "Missing required parameter: 'metadata'."
