@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..declared import DEFAULT_BACKENDS, describe, toml_value
+from ..declared import DEFAULT_BACKENDS, Setting, describe, toml_value
 
 __all__ = ["commented_toml"]
 
@@ -49,6 +49,8 @@ def lines() -> Iterator[str]:
             for name, given in DEFAULT_BACKENDS.items():
                 yield from ["", f"#[backends.{name}]"]
                 yield from table("backends.NAME", given)
+            yield from ["", '# Only for another server, `type = "openai"`:']
+            yield from (line for setting in describe() if setting.only == ("openai",) for line in one(setting))
         else:
             yield f"[{section}]"
             yield from table(section)
@@ -58,14 +60,20 @@ def lines() -> Iterator[str]:
 def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
     """Yield the settings of one table; of a backend's, those that its type knows."""
     for setting in describe():
-        above, _, name = setting.key.rpartition(".")
+        above = setting.key.rpartition(".")[0]
         foreign = given and setting.only and given["type"] not in setting.only
         if above != prefix or setting.key in EXAMPLES or foreign:
             continue
-        restart = " Takes effect after a restart." if setting.restart else ""
-        value = given.get(name, setting.default)
-        yield from ["", f"# {setting.help}{restart}"]
-        yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
+        yield from one(setting, given)
+
+
+def one(setting: Setting, given: Mapping[str, Any] = {}) -> Iterator[str]:
+    """Yield one setting."""
+    name = setting.key.rpartition(".")[2]
+    restart = " Takes effect after a restart." if setting.restart else ""
+    value = given.get(name, setting.default)
+    yield from ["", f"# {setting.help}{restart}"]
+    yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
 
 
 def tables_of_names(section: str) -> Iterator[str]:
