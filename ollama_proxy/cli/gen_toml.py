@@ -49,8 +49,8 @@ def lines() -> Iterator[str]:
             for name, given in DEFAULT_BACKENDS.items():
                 yield from ["", f"#[backends.{name}]"]
                 yield from table("backends.NAME", given)
-            yield from ["", '# Only for another server, `type = "openai"`:']
-            yield from (line for setting in describe() if setting.only == ("openai",) for line in one(setting))
+            yield from ["", '# Only for type = "openai":']
+            yield from (f"#   {name_of(each)}: {each.help}" for each in describe() if each.only == ("openai",))
         else:
             yield f"[{section}]"
             yield from table(section)
@@ -64,16 +64,15 @@ def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
         foreign = given and setting.only and given["type"] not in setting.only
         if above != prefix or setting.key in EXAMPLES or foreign:
             continue
-        yield from one(setting, given)
+        restart = " Takes effect after a restart." if setting.restart else ""
+        name = name_of(setting)
+        value = given.get(name, setting.default)
+        yield from ["", f"# {setting.help}{restart}"]
+        yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
 
 
-def one(setting: Setting, given: Mapping[str, Any] = {}) -> Iterator[str]:
-    """Yield one setting."""
-    name = setting.key.rpartition(".")[2]
-    restart = " Takes effect after a restart." if setting.restart else ""
-    value = given.get(name, setting.default)
-    yield from ["", f"# {setting.help}{restart}"]
-    yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
+def name_of(setting: Setting) -> str:
+    return setting.key.rpartition(".")[2]
 
 
 def tables_of_names(section: str) -> Iterator[str]:
