@@ -247,10 +247,11 @@ class Engine:
     def _open(self, backend: str, call: Call, books: Books) -> Borrowed:
         """Return a call that is made when it is its turn."""
         if self.turns.unlimited:
-            return self.fleet.open(backend, call)
+            return self.fleet.open(backend, call, behind=books.behind > 0)
         caller = books.caller
-        turn = self.turns.turn(backend, books.served, caller.id or caller.name or caller.address)
-        return self.fleet.open(backend, call, turn)
+        lane = caller.id or caller.name or caller.address
+        turn = self.turns.turn(backend, books.served, lane, late=books.behind > 1)
+        return self.fleet.open(backend, call, turn, behind=books.behind > 0)
 
     def backend_of(self, target: Target) -> Backend:
         return self.fleet[target.info.backend]

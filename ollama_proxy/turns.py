@@ -123,6 +123,7 @@ class Turn:
         "backend_name",
         "came",
         "lane",
+        "late",
         "model",
         "model_name",
         "ready",
@@ -130,11 +131,12 @@ class Turn:
         "timer",
     )
 
-    def __init__(self, turns: Turns, backend: str, model: str, lane: str) -> None:
+    def __init__(self, turns: Turns, backend: str, model: str, lane: str, late: bool) -> None:
         self._turns = turns
         self.backend_name = backend
         self.model_name = model
         self.lane = lane
+        self.late = late
         self.came = self.started = 0.0
         self.ready: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -166,10 +168,10 @@ class Turns:
         self.unlimited = rules.unlimited
         self._backends: dict[str, _Backend] = {}
 
-    def turn(self, backend: str, model: str, lane: str) -> Turn:
-        """Return the turn of one request to `model` (as served) of `backend`; `lane` is who asks. Turns must not be
-        nested: one that holds a turn and waits for another may wait for itself."""
-        return Turn(self, backend, model, lane)
+    def turn(self, backend: str, model: str, lane: str, *, late: bool = False) -> Turn:
+        """Return the turn of one request to `model` (as served) of `backend`; `lane` is who asks. `late`: it goes when
+        no other can. Turns must not be nested: one that holds a turn and waits for another may wait for itself."""
+        return Turn(self, backend, model, lane, late)
 
     def state(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return, by (backend, model), how many are running and how many wait; models without either are left out."""
@@ -250,7 +252,7 @@ class Turns:
 
     def _hand_over(self, backend: _Backend) -> None:
         """Let in all who may go now."""
-        while not backend.full() and (turn := backend.queue.pop(_may_go)) is not None:
+        while not backend.full() and (turn := backend.queue.pop(_goes_first) or backend.queue.pop(_may_go)) is not None:
             turn.model.waiting -= 1
             assert turn.ready is not None
             if turn.ready.done():
@@ -297,6 +299,10 @@ class Turns:
     def _overloaded(self, turn: Turn, ahead: int, why: str) -> Overloaded:
         wait = max(turn.backend.wait(ahead), turn.model.wait(turn.model.waiting))
         return Overloaded(f"{BUSY} {why}", wait=min(max(wait, SHORTEST_WAIT), LONGEST_WAIT))
+
+
+def _goes_first(turn: Turn) -> bool:
+    return not turn.late and not turn.model.full()
 
 
 def _may_go(turn: Turn) -> bool:

@@ -30,6 +30,8 @@ class Member:
         self.models: tuple[ModelInfo, ...] = ()
         self.error: BackendError | None = None
         self.running = 0
+        # Of these, those that nobody waits for.
+        self.behind = 0
         self.retired = False
         self._clock = clock
         # Until then (clock seconds) the list is believed.
@@ -64,12 +66,15 @@ class Member:
 
 class Borrowed:
     """A call to a member, as an async context that keeps the member from being closed. It begins when it is its
-    `turn` (None: at once), after `waited` seconds."""
+    `turn` (None: at once), after `waited` seconds. `behind`: nobody waits for its answer."""
 
-    __slots__ = ("_member", "_opening", "_turn", "begun", "waited")
+    __slots__ = ("_behind", "_member", "_opening", "_turn", "begun", "waited")
 
-    def __init__(self, member: Member, call: Call, turn: AbstractAsyncContextManager[float] | None) -> None:
+    def __init__(
+        self, member: Member, call: Call, turn: AbstractAsyncContextManager[float] | None, *, behind: bool = False
+    ) -> None:
         self._member = member
+        self._behind = behind
         self._opening = member.backend.open(call)
         self._turn = turn
         self.waited = 0.0
@@ -79,6 +84,7 @@ class Borrowed:
     async def __aenter__(self) -> Reply:
         # Before the turn: a backend that is taken out of the config lets those finish that wait for it.
         self._member.running += 1
+        self._member.behind += self._behind
         try:
             if self._turn is None:
                 return await self._opening.__aenter__()
@@ -102,12 +108,11 @@ class Borrowed:
         finally:
             if self._turn is not None:
                 await self._turn.__aexit__(kind, value, trace)
-            self._member.running -= 1
-            if self._member.retired:
-                await self._member.release()
+            await self._done()
 
     async def _done(self) -> None:
         self._member.running -= 1
+        self._member.behind -= self._behind
         if self._member.retired:
             await self._member.release()
 
@@ -143,13 +148,20 @@ class Fleet:
         """Return why each backend that did not answer last time did not."""
         return [member.error for member in self.members.values() if member.error is not None]
 
-    def open(self, name: str, call: Call, turn: AbstractAsyncContextManager[float] | None = None) -> Borrowed:
+    def busy(self, name: str) -> bool:
+        """Return whether a backend answers somebody who waits, or is about to."""
+        member = self.members.get(name)
+        return member is not None and member.running > member.behind
+
+    def open(
+        self, name: str, call: Call, turn: AbstractAsyncContextManager[float] | None = None, *, behind: bool = False
+    ) -> Borrowed:
         """Send `call` to the backend when it is its turn; it stays open at least as long as this context."""
         member = self.members.get(name)
         if member is None:
             # The config was exchanged between choosing the model and calling it.
             raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
-        return Borrowed(member, call, turn)
+        return Borrowed(member, call, turn, behind=behind)
 
     def __getitem__(self, name: str) -> Backend:
         return self.members[name].backend

@@ -25,8 +25,8 @@ class Books:
     """
 
     __slots__ = (
-        "address", "agent", "asked", "at", "backend", "caller", "closed", "code", "ended", "endpoint", "entry",
-        "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status",
+        "address", "agent", "asked", "at", "backend", "behind", "caller", "closed", "code", "ended", "endpoint",
+        "entry", "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status",
         "stream", "tag", "tries", "usage",
     )  # fmt: skip
 
@@ -47,6 +47,8 @@ class Books:
         self.served = ""
         self.backend = ""
         self.stream = False
+        # Nobody waits for the answer (it is a batch's): 1, it takes its turn like the rest; 2, it lets all others go.
+        self.behind = 0
         self.status = 0
         self.code: str | None = None
         self.usage: Usage | None = None
