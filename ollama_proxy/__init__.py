@@ -34,6 +34,7 @@ Layers; a module imports only from lower ones:
    `store/`      the only SQL: keys, the ledger and its one writer, roll-ups, clients' objects; SQLite or PostgreSQL
    `limits/`     where the buckets of the limits are: in memory, or in a Redis that daemons share; `tiers`, presets
    `recorder/`   the flight recorder: rotating logs of requests and of the daemon, and reading them back
+   `blobs`       the bytes of files that clients upload
    `pricing`, `certs`         what tokens cost; the certificates of HTTPS, and mkcert, which issues them
 4  `engine`      one request: route, be let in, plan, call, relay
    `legs`, `fanout`   the calls of an answer; several of them as one

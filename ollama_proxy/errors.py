@@ -16,6 +16,7 @@ __all__ = [
     "ClientGone",
     "ContextTooLong",
     "Forbidden",
+    "InsufficientStorage",
     "Internal",
     "Invalid",
     "MethodNotAllowed",
@@ -208,6 +209,17 @@ class TooLarge(OproxyError):
 
     status = 413
     type = "invalid_request_error"
+
+
+class InsufficientStorage(OproxyError):
+    """No room on the disk, or none left of what the settings allow: 507. Trying again does not help."""
+
+    status = 507
+    type = "server_error"
+    code = "insufficient_storage"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message, code=code, headers={"x-should-retry": "false"})
 
 
 class ClientGone(OproxyError):

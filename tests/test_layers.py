@@ -40,6 +40,7 @@ LAYERS: dict[str, int] = {
     "recorder": 3,
     "pricing": 3,
     "certs": 3,
+    "blobs": 3,
     "backends": 3,
     "engine": 4,
     "fanout": 4,

@@ -19,6 +19,7 @@ from ..backends import table
 from ..backends.base import Backend
 from ..backends.fleet import Fleet
 from ..backends.images import ImageFetcher
+from ..blobs import Blobs
 from ..clerk import Clerk
 from ..engine import Engine, Snapshot
 from ..jobs import Reloader
@@ -28,9 +29,10 @@ from ..settings import BackendSettings, Loaded, Settings
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
-from . import accounting
+from . import accounting, files, sweep
 from .keys import (
     ACCOUNTS,
+    BLOBS,
     CLERK,
     CLOCK,
     ENGINE,
@@ -76,6 +78,7 @@ def build_app(
     app[TASKS] = Tasks()
     app[FAILURES] = MemoryLimiter(clock)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
+    app[BLOBS] = Blobs(files.folder_of(settings.files.folder))
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
     gate = accounting.gate_of(app, settings)
@@ -112,6 +115,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks.start(accounting.open_books(app), name="store")
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")
+    tasks.start(sweep.run(app), name="sweep")
     tasks.start(warm(app), name="prices")
     yield
     await tasks.aclose()

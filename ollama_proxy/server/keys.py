@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ..blobs import Blobs
 from ..clerk import Clerk
 from ..engine import Engine
 from ..jobs import Reloader
@@ -19,6 +20,7 @@ from .accounts import Accounts
 
 __all__ = [
     "ACCOUNTS",
+    "BLOBS",
     "BODY",
     "BOOKS",
     "CHUNKS",
@@ -42,6 +44,8 @@ KEYRING = web.AppKey("keyring", Keyring)
 # Wrong keys by address.
 FAILURES = web.AppKey("failures", MemoryLimiter)
 ACCOUNTS = web.AppKey("accounts", Accounts)
+# The bytes of files.
+BLOBS = web.AppKey("blobs", Blobs)
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import account_keys, generate, health, models, organization, pages
+from . import account_keys, files, generate, health, models, organization, pages
 from .row import Row
 
 __all__ = ["ROUTES", "add_routes"]
@@ -23,6 +23,7 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/v1/models", "List the models and aliases", None, "Models"), models.list_models),
     Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
     Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),
+    *files.ROWS,
     Row(Route("GET", "/v1/health", "Tell the state of the daemon and its backends", None, "Daemon"), health.health),
     Row(Route("GET", "/health", "The same, for load balancers", None, "Daemon"), health.health),
     Row(Route("GET", "/", "Say what this is", None, "Daemon"), pages.landing),

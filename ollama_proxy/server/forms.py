@@ -1,0 +1,117 @@
+"""Forms with a file in them, read part by part: the file goes to the disk as it comes, and is never whole in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from ..blobs import Sink
+from ..errors import Invalid, TooLarge
+from ..translate.files import clean_name, no_content
+
+__all__ = ["Form", "read_form", "refuse_large"]
+
+# What aiohttp raises for a form that is none, or that is cut off.
+BROKEN = (ValueError, AssertionError, RuntimeError, LookupError, BadHttpMessage)
+CHUNK = 1 << 18
+# More than any client sends beside a file.
+FIELDS, FIELD = 100, 1 << 16
+# What a form's boundaries, headers and fields may take beside its file.
+SLACK = 1 << 20
+
+
+class Form(NamedTuple):
+    """What came with a file: the other fields in their order, and the file's own name."""
+
+    fields: list[tuple[str, str]]
+    filename: str
+
+
+def refuse_large(request: web.Request, most: int, setting: str) -> None:
+    """Refuse what says that it is too large before a byte of it is read. Raises TooLarge."""
+    if (request.content_length or 0) > most + SLACK:
+        raise too_large(most, setting)
+
+
+async def read_form(request: web.Request, name: str, sink: Sink, *, most: int, setting: str) -> Form:
+    """Read a form whose field `name` is a file of at most `most` bytes (`setting` says why), and write it to `sink`.
+    Raises Invalid and TooLarge; what the sink raises passes."""
+    fields: list[tuple[str, str]] = []
+    filename: str | None = None
+    async for part, field, file in parts(request):
+        if field != name:
+            if len(fields) >= FIELDS:
+                raise Invalid(f"The form has more than {FIELDS} fields.")
+            fields.append((field, await text_of(part, field)))
+            continue
+        if filename is not None:
+            raise Invalid(f"Duplicate parameter: '{name}'. Send one file a request.", param=name)
+        if file is None:
+            raise no_content(name, text=True)
+        filename = clean_name(file)
+        async for chunk in chunks(part):
+            if sink.size + len(chunk) > most:
+                raise too_large(most, setting)
+            await sink.write(chunk)
+    if filename is None:
+        raise no_content(name, text=False)
+    return Form(fields, filename)
+
+
+async def parts(request: web.Request) -> AsyncIterator[tuple[BodyPartReader, str, str | None]]:
+    """Yield the parts of a form with their names and the names of their files. Raises Invalid."""
+    if request.content_type != "multipart/form-data":
+        raise Invalid(
+            f"Unsupported content type: '{request.content_type[:100]}'. This API method only accepts "
+            f"'multipart/form-data' requests, but you specified the header 'Content-Type: "
+            f"{request.content_type[:100]}'. Please try again with a supported content type.",
+            code="unsupported_content_type",
+        )
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader):
+                raise malformed()
+            with warnings.catch_warnings():
+                # A strange header is told to the client, not to the log.
+                warnings.simplefilter("ignore")
+                field, file = part.name, part.filename
+            if field is None:
+                raise malformed()
+            yield part, clean_name(field), file
+    except BROKEN as exc:
+        raise malformed() from exc
+
+
+async def chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    """Yield a part's bytes as they come. Raises Invalid where the form breaks off."""
+    try:
+        while data := await part.read_chunk(CHUNK):
+            yield bytes(part.decode(data))
+    except BROKEN as exc:
+        raise malformed() from exc
+
+
+async def text_of(part: BodyPartReader, name: str) -> str:
+    data = b""
+    async for chunk in chunks(part):
+        data += chunk
+        if len(data) > FIELD:
+            raise Invalid(f"The field '{name[:100]}' is longer than {FIELD} bytes.", param=name[:100])
+    return data.decode("utf-8", "replace")
+
+
+def malformed() -> Invalid:
+    return Invalid(
+        "We could not parse the form of your request. (HINT: This likely means you aren't using your HTTP library "
+        "correctly. This endpoint expects a multipart/form-data payload, whole and with its boundary in the header.)",
+        headers={"connection": "close"},
+    )
+
+
+def too_large(most: int, setting: str) -> TooLarge:
+    return TooLarge(f"The file is larger than {most} bytes ({setting}).", headers={"connection": "close"})
