@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "BackendError",
     "ClientGone",
+    "Conflict",
     "ContextTooLong",
     "Forbidden",
     "InsufficientStorage",
@@ -134,6 +135,7 @@ class ModelNotFound(NotFound):
         shown = model if len(model) <= 200 else f"{model[:200]}…"
         text = f"The model `{shown}` does not exist or you do not have access to it."
         super().__init__(f"{text} {hint}".rstrip())
+        self.model, self.hint = model, hint
 
 
 class MethodNotAllowed(OproxyError):
@@ -202,6 +204,13 @@ def retry_headers(wait: float) -> dict[str, str]:
         "retry-after-ms": str(max(1, math.ceil(wait * 1000))),
         "x-should-retry": "true",
     }
+
+
+class Conflict(OproxyError):
+    """The object is not in the state that this needs: 409."""
+
+    status = 409
+    type = "invalid_request_error"
 
 
 class TooLarge(OproxyError):
