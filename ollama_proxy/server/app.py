@@ -43,6 +43,7 @@ from .keys import (
     SAY,
     STARTED,
     TASKS,
+    UPLOADS,
     WALL,
 )
 from .middleware import edge
@@ -78,7 +79,7 @@ def build_app(
     app[TASKS] = Tasks()
     app[FAILURES] = MemoryLimiter(clock)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
-    app[BLOBS] = Blobs(files.folder_of(settings.files.folder))
+    app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
     gate = accounting.gate_of(app, settings)

@@ -35,6 +35,7 @@ __all__ = [
     "SAY",
     "STARTED",
     "TASKS",
+    "UPLOADS",
     "WALL",
 ]
 
@@ -46,6 +47,8 @@ FAILURES = web.AppKey("failures", MemoryLimiter)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 # The bytes of files.
 BLOBS = web.AppKey("blobs", Blobs)
+# The ids of the uploads whose parts are being joined.
+UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)

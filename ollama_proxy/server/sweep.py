@@ -16,6 +16,7 @@ from ..blobs import Blobs
 from ..errors import OproxyError
 from ..store import StoreError
 from ..stored import Stored
+from . import uploads
 from .keys import ACCOUNTS, BLOBS
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ async def run(app: web.Application) -> None:
 async def sweep(app: web.Application) -> int:
     """Remove everything whose time is over; returns how many objects there were."""
     store, removed = app[ACCOUNTS].store, 0
-    while store is not None and (found := await asyncio.to_thread(store.objects.expired)):
+    if store is None:
+        return 0
+    await uploads.expire(app)
+    while found := await asyncio.to_thread(store.objects.expired):
         # The bytes first: what is killed in between finds the object again.
         await asyncio.to_thread(drop, app[BLOBS], list(bytes_of(store.objects, found)))
         await asyncio.to_thread(store.objects.forget, [each.id for each in found])
