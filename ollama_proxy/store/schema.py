@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Every version of the schema there has been, oldest first; the last one is what is declared below.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 # Where the version is written down. Not Alembic's own name: a PostgreSQL database may hold another program's.
 VERSION_TABLE = "oproxy_version"
 # "oprx", in the header of an SQLite file (https://www.sqlite.org/pragma.html#pragma_application_id).
@@ -80,12 +80,13 @@ keys = Table(
 
 # One row a request, `account.Entry`, in its order. `seq` grows with every row and is never given twice:
 # pruning leaves the last row, since SQLite goes on from the highest number there is (its AUTOINCREMENT would cost each
-# row a page more).
+# row a page more). For the same reason it has no index: a row is one page of the log, and the roll-ups tell between
+# which numbers the rows of an hour are. Ids are ours and random; `writer` sees to it that none is written twice.
 requests = Table(
     "requests",
     metadata,
     Column("seq", BIG, primary_key=True, autoincrement=True),
-    text("id", unique=True),
+    text("id"),
     Column("at", Double, nullable=False),
     text("endpoint"),
     Column("status", Integer, nullable=False),
@@ -110,12 +111,11 @@ requests = Table(
     big("cost", nullable=True),
     big("listed", nullable=True),
     Column("tries", Integer, nullable=False),
-    Index("requests_at", "at"),
 )
 
 # The same by the hour, summed; kept for ever. `hour` = floor(at / 3600). `errors` counts statuses from 400 on,
 # `inexact` requests with estimated tokens, `unpriced` those without a list price; `first_sum` is over the `first_n`
-# that have it.
+# that have it. `low` and `high` are the first and the last `seq` of its rows.
 rollups = Table(
     "rollups",
     metadata,
@@ -129,6 +129,7 @@ rollups = Table(
     Column("first_sum", Double, nullable=False),
     big("first_n"),
     Column("total_sum", Double, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in ("low", "high")),
 )
 
 meta = Table("meta", metadata, text("name", primary_key=True), text("value"))
@@ -161,7 +162,7 @@ pieces = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     text("id"),
     text("data"),
-    Index("pieces_id", "object", "id"),
+    Index("pieces_id", "id"),
 )
 
 # Alembic's own table under our name, as it makes it.

@@ -6,20 +6,14 @@ splits data URIs. Never fetches an image, never judges whether a model can take 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
-from urllib.parse import unquote_to_bytes
 
 from .. import model as hub
 from ..errors import Invalid, Unsupported
 from . import shapes_chat as wire
-from .validate import missing
+from .parts import base64_of, file, image
 
 __all__ = ["parse_messages"]
-
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-
 
 def parse_messages(messages: Sequence[wire.Message]) -> tuple[hub.Message, ...]:
     """Translate all messages. Raises errors.Invalid with the path of the culprit."""
@@ -118,75 +112,11 @@ def _part(part: wire.UserPart, path: str) -> hub.Part:
         case wire.RefusalPart(refusal=refusal):
             return hub.Refusal(refusal)
         case wire.ImagePart(image_url=str() as url):
-            return _image(url, None, f"{path}.image_url")
-        case wire.ImagePart(image_url=wire.ImageUrl() as image):
-            return _image(image.url, image.detail, f"{path}.image_url.url")
+            return image(url, None, f"{path}.image_url")
+        case wire.ImagePart(image_url=wire.ImageUrl() as shown):
+            return image(shown.url, shown.detail, f"{path}.image_url.url")
         case wire.AudioPart(input_audio=sound):
-            return hub.Audio(_base64(sound.data, f"{path}.input_audio.data"), sound.format, param=path)
-        case wire.FilePart(file=file):
-            return _file(file, f"{path}.file")
+            return hub.Audio(base64_of(sound.data, f"{path}.input_audio.data"), sound.format, param=path)
+        case wire.FilePart(file=given):
+            return file(given.file_data, given.file_id, given.filename, f"{path}.file")
     raise AssertionError(part)  # the shape lets nothing else through
-
-
-def _image(url: str, detail: str | None, path: str) -> hub.Image:
-    scheme = url[:8].lower()
-    if scheme.startswith("data:"):
-        media_type, data = _data_uri(url, path)
-        if media_type not in IMAGE_TYPES:
-            raise Invalid(
-                "You uploaded an unsupported image. Please make sure your image has of one the following formats: "
-                "['png', 'jpeg', 'gif', 'webp'].",
-                param=path,
-                code="invalid_image_format",
-            )
-        return hub.Image(data=data, media_type=media_type, detail=detail, param=path)
-    if scheme.startswith(("http://", "https://")):
-        return hub.Image(url=url, detail=detail, param=path)
-    raise Invalid(
-        f"Invalid '{path}'. Expected a valid URL, but got a value with an invalid format.",
-        param=path,
-        code="invalid_value",
-    )
-
-
-def _file(file: wire.FileData, path: str) -> hub.File:
-    if file.file_data is None:
-        if file.file_id is None:
-            raise missing(f"{path}.file_id")
-        return hub.File(file_id=file.file_id, filename=file.filename, param=path)
-    where = f"{path}.file_data"
-    if file.file_data[:5].lower() == "data:":
-        media_type, data = _data_uri(file.file_data, where)
-    else:
-        media_type, data = None, _base64(file.file_data, where)
-    return hub.File(data=data, media_type=media_type, filename=file.filename, file_id=file.file_id, param=path)
-
-
-def _data_uri(uri: str, path: str) -> tuple[str, str]:
-    """Split a data URI into media type and base64. https://www.rfc-editor.org/rfc/rfc2397"""
-    head, comma, data = uri[5:].partition(",")
-    media_type, *parameters = [part.strip().lower() for part in head.split(";")]
-    if not comma:
-        raise Invalid(f"Invalid '{path}'. Expected a base64-encoded data URL.", param=path, code="invalid_value")
-    if "base64" in parameters:
-        data = _base64(data, path)
-    else:
-        data = base64.b64encode(unquote_to_bytes(data)).decode()
-    # image/jpg is not registered, but clients write it.
-    return {"image/jpg": "image/jpeg", "": "text/plain"}.get(media_type, media_type), data
-
-
-def _base64(data: str, path: str) -> str:
-    """Return `data` as strict base64. Percent escapes, line ends and missing padding occur and are mended."""
-    if "%" in data:
-        data = unquote_to_bytes(data).decode("latin-1")
-    if any(space in data for space in "\n\r\t "):
-        data = "".join(data.split())
-    data += "=" * (-len(data) % 4)
-    try:
-        decoded = binascii.a2b_base64(data, strict_mode=True)
-    except (ValueError, binascii.Error):
-        decoded = b""
-    if not decoded:
-        raise Invalid(f"Invalid base64 in '{path}'.", param=path, code="invalid_base64")
-    return data

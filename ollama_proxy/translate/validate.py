@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from ..errors import Invalid
 
-__all__ = ["BAD_JSON", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
+__all__ = ["BAD_JSON", "convert", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -43,6 +43,16 @@ def decode(body: bytes, struct: type[S]) -> tuple[S, dict[str, msgspec.Raw]]:
         return _decoder(struct).decode(body), _KEYS.decode(body)
     except _BROKEN as exc:
         raise _explain(body, struct, exc) from None
+
+
+def convert(value: Any, struct: type[S], path: str) -> S:
+    """Check JSON that is decoded already, a part of a body at `path`. Raises errors.Invalid."""
+    try:
+        return msgspec.convert(value, struct)
+    except msgspec.ValidationError as exc:
+        for problem in _walk(_type(struct), value, path):
+            raise problem from None
+        raise Invalid(f"Invalid '{path}': {exc}.", param=path, code="invalid_type") from None
 
 
 def ignored_keys(fields: Mapping[str, msgspec.Raw], struct: type[msgspec.Struct]) -> tuple[str, ...]:

@@ -35,4 +35,4 @@ def upgrade() -> None:
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("data", sa.Text, nullable=False),
     )
-    op.create_index("pieces_id", "pieces", ["object", "id"])
+    op.create_index("pieces_id", "pieces", ["id"])
