@@ -31,7 +31,6 @@ NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "prompt_cache_options": ({},),
     "prompt_cache_retention": ("in_memory",),
     "service_tier": ("auto", "default"),
-    "store": (False,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }

@@ -106,15 +106,16 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 
 class StreamObserver:
     """Passes a stream of chunks on. `asked` is the name the client knows the model by; `strip_usage` takes out the
-    usage that only we asked for. A stream that stops too early gets an error event, so that no client takes it for
-    whole."""
+    usage that only we asked for; `id` takes the place of the chunks' own. A stream that stops too early gets an error
+    event, so that no client takes it for whole."""
 
-    def __init__(self, *, asked: str, strip_usage: bool) -> None:
+    def __init__(self, *, asked: str, strip_usage: bool, id: str = "") -> None:
         self.usage: Usage | None = None
         self.finish: str | None = None
         self.error: OproxyError | None = None
         self.first_token = False
         self._name = _encode(asked)
+        self._id = Raw(_encode(id)) if id else None
         self._strip = strip_usage
         self._held: list[bytes] = []
         self._size = 0
@@ -215,6 +216,8 @@ class StreamObserver:
                     return None
             elif self._strip:
                 payload = _without_usage(payload)
+        if self._id is not None and isinstance(chunk.choices, list):
+            payload = _joined({**_fields(payload), "id": self._id})
         return payload if chunk.model is None else _renamed(payload, self._name)
 
     def _choice(self, choice: _Choice) -> None:

@@ -1,0 +1,207 @@
+"""The tools and the tool choice of a Responses request, wire to hub.
+
+Functions and custom tools are the client's to run and become the hub's tools; those in a namespace get one flat name,
+which `Tools.names` leads back. What only OpenAI's own servers run (web search …) is left out and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from .. import model as hub
+from ..errors import Invalid
+from .chat_tools import shallow
+from .responses_items import flat
+from .shapes_chat import GrammarFormat, JsonObject, TextFormat, ToolName
+from .validate import convert, invalid_value, missing, wrong_type
+
+__all__ = ["Tools", "parse_choice", "parse_tools"]
+
+# What OpenAI runs itself, or expects a model to know by its training.
+HOSTED = (
+    "apply_patch",
+    "code_interpreter",
+    "computer",
+    "computer_use",
+    "computer_use_preview",
+    "file_search",
+    "image_generation",
+    "local_shell",
+    "mcp",
+    "programmatic_tool_calling",
+    "shell",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+)
+OURS = ("custom", "function", "namespace")
+
+
+class FunctionTool(Struct):
+    """A function the model may call."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class FlatGrammar(Struct, tag="grammar"):
+    """What a custom tool's input must look like."""
+
+    definition: str
+    syntax: Literal["lark", "regex"]
+
+
+class CustomTool(Struct):
+    """A tool that takes free text."""
+
+    name: ToolName
+    description: str | None = None
+    format: TextFormat | FlatGrammar | None = None
+
+
+class NamespaceTool(Struct):
+    """Tools that belong together."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    tools: list[JsonObject]
+    description: str | None = None
+
+
+class Allowed(Struct):
+    """Only these tools may be called now."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[JsonObject], Meta(min_length=1)]
+
+
+class Named(Struct):
+    """A tool, by its name."""
+
+    name: str
+    namespace: str | None = None
+
+
+class Tools(Struct, frozen=True):
+    """`tools` for the hub; `names` of those in namespaces, flat name -> (namespace, name); `hosted`, the types of those
+    left out."""
+
+    tools: tuple[hub.Tool, ...]
+    names: Mapping[str, tuple[str, str]]
+    hosted: tuple[str, ...]
+
+
+def parse_tools(tools: Sequence[JsonObject], more: Sequence[JsonObject] = ()) -> Tools:
+    """Return the tools of a request, and `more` that came among its items. Raises errors.Invalid."""
+    found: dict[str, hub.Tool] = {}
+    names: dict[str, tuple[str, str]] = {}
+    hosted: dict[str, None] = {}
+
+    def take(tool: JsonObject, path: str, namespace: str | None, *, again: bool) -> None:
+        match kind_of(tool, path):
+            case "namespace" if namespace is None:
+                group = convert(tool, NamespaceTool, path)
+                for index, inner in enumerate(group.tools):
+                    take(inner, f"{path}.tools[{index}]", group.name, again=again)
+            case "function":
+                put(_function(tool, path), path, namespace, again=again)
+            case "custom":
+                put(_custom(tool, path), path, namespace, again=again)
+            case kind:
+                hosted[kind] = None
+
+    def put(tool: hub.Tool, path: str, namespace: str | None, *, again: bool) -> None:
+        name = flat(namespace, tool.name)
+        if name in found and not again:
+            raise Invalid(
+                f"Invalid value for '{path}.name': names must be unique, but '{tool.name}' appears more than once.",
+                param=f"{path}.name",
+                code="invalid_value",
+            )
+        if namespace is not None:
+            names[name] = (namespace, tool.name)
+        found[name] = tool if namespace is None else hub.Tool(
+            name, tool.description, tool.parameters, tool.strict, tool.kind, tool.grammar
+        )  # fmt: skip
+
+    for index, tool in enumerate(tools):
+        take(tool, f"tools[{index}]", None, again=False)
+    for tool in more:
+        take(tool, "input.tools", None, again=True)
+    return Tools(tuple(found.values()), names, tuple(hosted))
+
+
+def kind_of(tool: Any, path: str) -> str:
+    """Return a tool's type."""
+    if not isinstance(tool, dict):
+        raise wrong_type(path, "an object", tool)
+    kind = tool.get("type")
+    if kind is None:
+        raise missing(f"{path}.type")
+    if not isinstance(kind, str):
+        raise wrong_type(f"{path}.type", "a string", kind)
+    if kind not in HOSTED and kind not in OURS:
+        raise invalid_value(f"{path}.type", kind, sorted((*OURS, *HOSTED)))
+    return kind
+
+
+def _function(tool: JsonObject, path: str) -> hub.Tool:
+    shape = convert(tool, FunctionTool, path)
+    shallow(shape.parameters, f"{path}.parameters")
+    return hub.Tool(shape.name, shape.description, shape.parameters, strict=bool(shape.strict))
+
+
+def _custom(tool: JsonObject, path: str) -> hub.Tool:
+    if "grammar" in (tool.get("format") or {}):
+        # The same tool as chat completions have it, one level deeper.
+        nested = convert(tool["format"], GrammarFormat, f"{path}.format").grammar
+        grammar = (nested.syntax, nested.definition)
+        return hub.Tool(tool["name"], tool.get("description"), kind="custom", grammar=grammar)
+    shape = convert(tool, CustomTool, path)
+    bound = shape.format
+    grammar_of = (bound.syntax, bound.definition) if isinstance(bound, FlatGrammar) else None
+    return hub.Tool(shape.name, shape.description, kind="custom", grammar=grammar_of)
+
+
+def parse_choice(choice: str | JsonObject | None, given: Tools) -> hub.ToolChoice:
+    """Return what `tool_choice` says. Raises errors.Invalid for a tool that is not there, or that nobody runs here."""
+    match choice:
+        case None:
+            return hub.ToolChoice()
+        case "none" | "auto" | "required" as mode:
+            if mode == "required" and not given.tools:
+                raise Invalid("Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice")
+            return hub.ToolChoice(mode)
+        case {"type": "allowed_tools"}:
+            allowed = convert(choice, Allowed, "tool_choice")
+            names = [
+                _named(tool, f"tool_choice.tools[{index}]", given)
+                for index, tool in enumerate(allowed.tools)
+                if tool.get("type") not in HOSTED
+            ]
+            return hub.ToolChoice(allowed.mode if names else "none", tuple(dict.fromkeys(names)) or None)
+        case dict():
+            return hub.ToolChoice("required", (_named(choice, "tool_choice", given),))
+    raise AssertionError(choice)  # the shape lets nothing else through
+
+
+def _named(choice: JsonObject, path: str, given: Tools) -> str:
+    kind = choice.get("type")
+    if kind in ("function", "custom"):
+        named = convert(choice, Named, path)
+        name = flat(named.namespace, named.name)
+        matching = [tool.name for tool in given.tools if tool.name == name and tool.kind == kind]
+        # Without its namespace a name may still be the only one.
+        matching += [full for full, (_, short) in given.names.items() if short == named.name and not named.namespace]
+        if matching:
+            return matching[0]
+        kind = named.name
+    elif kind is None or not isinstance(kind, str):
+        raise missing(f"{path}.type")
+    raise Invalid(f"Tool choice '{kind}' not found in 'tools' parameter.", param="tool_choice")
