@@ -22,7 +22,13 @@ __all__ = ["enter", "needs_accounts", "note_tag", "restricted"]
 # Nobody is asked for a key here: what a load balancer or a browser that knows nothing yet may see.
 OPEN = frozenset({"/", "/health", "/v1/health", "/openapi.json"})
 # What only an administrator may do once keys are asked for, or from another machine.
-ADMIN = ("/oproxy/", "/v1/organization/")
+ADMIN = (
+    *("/oproxy/", "/v1/organization/"),
+    # What changes an Ollama's models or its account.
+    *("/api/blobs/", "/api/copy", "/api/create", "/api/delete", "/api/me", "/api/pull", "/api/push", "/api/signout"),
+)
+# What models answer at Ollama's own door.
+OLLAMA = ("/api/chat", "/api/embed", "/api/generate")
 # Whoever can make keys could come in at any time later: never without an administrator's key, or the daemon's token.
 ALWAYS = ("/oproxy/keys", "/v1/organization/admin_api_keys", "/v1/organization/projects/")
 
@@ -34,7 +40,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     headers = request.headers
     books.address = address = request.remote or ""
     books.agent = words(headers.get("user-agent", ""))
-    if path.startswith("/v1/") and not path.startswith(("/v1/health", "/v1/organization/")):
+    if path.startswith(("/v1/", *OLLAMA)) and not path.startswith(("/v1/health", "/v1/organization/")):
         books.endpoint = endpoint_of(request)
         if request.app.get(RECORDER) is not None:
             request[CHUNKS] = []

@@ -26,6 +26,9 @@ __all__ = ["EventStream", "Form", "Writer", "json_bytes", "stream"]
 log = logging.getLogger(__name__)
 
 
+EVENTS = "text/event-stream; charset=utf-8"
+
+
 class Writer(Protocol):
     """A front's writer of what is streamed, e.g. `translate.chat.ChunkWriter`: JSON documents, or whole frames where
     `Form.named` says so."""
@@ -37,11 +40,13 @@ class Writer(Protocol):
 
 class Form(NamedTuple):
     """How a front's stream is framed. `named`: the writer gives whole frames, with the names of their events; `last`
-    ends a stream that did not fail; `beat` keeps a quiet line alive (empty: comments do)."""
+    ends a stream that did not fail; `beat` keeps a quiet line alive (empty: comments do). Of another `type` than
+    events, which has no comments, nothing is sent before the answer itself."""
 
     named: bool = False
     last: bytes = framing.DONE
     beat: bytes = b""
+    type: str = EVENTS
 
 
 CHAT = Form()
@@ -55,8 +60,9 @@ def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
 class EventStream:
     """A Server-Sent-Events answer that begins with its first write, or by itself after `hold` seconds."""
 
-    def __init__(self, request: web.Request, *, beat: bytes = b"") -> None:
+    def __init__(self, request: web.Request, *, beat: bytes = b"", type: str = EVENTS) -> None:
         self._request = request
+        self._type = type
         self._comments = (
             (beat, beat) if beat else (framing.comment("waiting for the model"), framing.comment("still waiting"))
         )
@@ -69,7 +75,9 @@ class EventStream:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._last = loop.time()
-        self._timer: asyncio.TimerHandle | None = loop.call_later(server.header_hold, self._begin_beating)
+        self._timer: asyncio.TimerHandle | None = None
+        if type == EVENTS:
+            self._timer = loop.call_later(server.header_hold, self._begin_beating)
 
     @property
     def begun(self) -> bool:
@@ -81,7 +89,7 @@ class EventStream:
             async with self._lock:
                 if self._response is None:
                     response = web.StreamResponse(headers=head(self._request))
-                    response.headers["content-type"] = "text/event-stream; charset=utf-8"
+                    response.headers["content-type"] = self._type
                     response.headers["cache-control"] = "no-cache"
                     # nginx and the like would otherwise hold the stream back.
                     response.headers["x-accel-buffering"] = "no"
@@ -146,7 +154,7 @@ async def stream(
     A failure before the head is raised; after it, the error goes into the stream, and no `[DONE]` follows it. `ended`
     is awaited when the last frames are made and before they are sent: what a client may ask for next is kept then.
     """
-    out = EventStream(request, beat=form.beat)
+    out = EventStream(request, beat=form.beat, type=form.type)
     framed = b"".join if form.named else framed_documents
     try:
         failed = await relayed(request, out, batches, writer, framed)

@@ -1,0 +1,242 @@
+"""Ollama's own API, for its own clients: chat, generate and embed. Where an Ollama answers the model, bytes go through
+(`ollama_api_relay`); any other model is answered through the hub, in Ollama's form.
+
+Models and all else of that API are `ollama_api_models`' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from .. import tokens
+from ..errors import Invalid, ModelNotFound, OproxyError, Unsupported
+from ..model import Ask
+from ..policy.books import Books
+from ..policy.route import Target
+from ..translate import ollama_front as front
+from ..translate import ollama_front_write as write
+from ..translate import validate
+from ..translate.openapi import Route
+from ..translate.shapes_ollama import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+)
+from .generate import body_of
+from .keys import BOOKS, CLOCK, ENGINE, WALL
+from .ollama_api_relay import NDJSON, Asked, relay, relay_embedding
+from .reply import Form, json_bytes, stream
+from .row import Row
+
+__all__ = ["ROWS", "stamp"]
+
+Fields = Mapping[str, msgspec.Raw]
+
+LINES = Form(named=True, last=b"", type=NDJSON)
+# Values that ask for nothing, as they stand in a body.
+EMPTY = frozenset({b"", b"null", b'""', b"[]", b'[""]'})
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """POST /api/chat."""
+    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
+    body = await body_of(request)
+    fields = front.opened(body)
+    if not (model := front.named(fields, "model")):
+        raise Invalid("model is required", param="model")
+    target = await engine.route(model, "chat", books)
+    books.stream = streams(fields)
+    if engine.backend_of(target).kind == "ollama":
+
+        def size() -> int:
+            return tokens.estimate(front.parse_chat(*validate.decode(body, OllamaChatRequest)))
+
+        return await relay(request, asked("/api/chat", body, fields, size, "messages"), target)
+    shape, _ = validate.decode(body, OllamaChatRequest)
+    lines = write.ChatLines(model=model, stamp=now(app), times=times(app, books))
+    if not shape.messages:
+        return await load(request, target, shape.keep_alive, lines)
+    return await answered(request, front.parse_chat(shape, fields), target, lines)
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """POST /api/generate."""
+    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
+    body = await body_of(request)
+    fields = front.opened(body)
+    if not (model := front.named(fields, "model")):
+        raise ModelNotFound("")
+    target = await engine.route(model, "completion", books)
+    books.stream = streams(fields)
+    if engine.backend_of(target).kind == "ollama":
+
+        def size() -> int:
+            ask = front.parse_generate(*validate.decode(body, OllamaGenerateRequest)).ask
+            return tokens.estimate(ask) if isinstance(ask, Ask) else tokens.count(ask.prompt)
+
+        return await relay(request, asked("/api/generate", body, fields, size, "prompt"), target)
+    shape, _ = validate.decode(body, OllamaGenerateRequest)
+    lines = write.GenerateLines(model=model, stamp=now(app), times=times(app, books))
+    if not shape.prompt:
+        return await load(request, target, shape.keep_alive, lines)
+    ask, books.ignored = front.parse_generate(shape, fields)
+    if isinstance(ask, Ask):
+        return await answered(request, ask, target, lines)
+    if ask.stream:
+        return await stream(request, await engine.complete([ask], target, books), lines, form=LINES)
+    return json_bytes(write.whole(await engine.complete_whole([ask], target, books), lines))
+
+
+async def embed(request: web.Request) -> web.StreamResponse:
+    """POST /api/embed."""
+    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
+    body = await body_of(request)
+    fields = front.opened(body)
+    if not (model := front.named(fields, "model")):
+        raise ModelNotFound("")
+    target = await engine.route(model, "embedding", books)
+    if engine.backend_of(target).kind == "ollama":
+
+        def size() -> int:
+            inputs = front.parse_embed(*validate.decode(body, OllamaEmbedRequest))[0].inputs
+            return sum(tokens.count(text) for text in inputs)
+
+        return await relay_embedding(request, asked("/api/embed", body, fields, size, "input"), target)
+    embedding, books.ignored = front.parse_embed(*validate.decode(body, OllamaEmbedRequest))
+    if not embedding.inputs:
+        await loaded(request, target, embedding.keep_alive)
+        return json_bytes(msgspec.json.encode({"model": model, "embeddings": []}))
+    vectors = await engine.embed(embedding, target, books)
+    taken = times(app, books)()
+    return json_bytes(write.embedded(vectors, model=model, dimensions=embedding.dimensions, times=taken))
+
+
+async def embeddings(request: web.Request) -> web.StreamResponse:
+    """POST /api/embeddings, the older form: one text, one vector."""
+    books, engine = request[BOOKS], request.app[ENGINE]
+    body = await body_of(request)
+    fields = front.opened(body)
+    if not (model := front.named(fields, "model")):
+        raise ModelNotFound("")
+    target = await engine.route(model, "embedding", books)
+    if engine.backend_of(target).kind == "ollama":
+
+        def size() -> int:
+            inputs = front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))[0].inputs
+            return sum(tokens.count(text) for text in inputs)
+
+        return await relay_embedding(request, asked("/api/embeddings", body, fields, size, "prompt"), target)
+    embedding, books.ignored = front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))
+    if not embedding.inputs:
+        await loaded(request, target, embedding.keep_alive)
+        return json_bytes(b'{"embedding":[]}')
+    vectors = await engine.embed(embedding, target, books)
+    return json_bytes(msgspec.json.encode({"embedding": vectors.rows[0]}))
+
+
+# --- through the hub --------------------------------------------------------------------------------------------------
+
+
+async def answered(request: web.Request, ask: Ask, target: Target, lines: write.Lines) -> web.StreamResponse:
+    """Answer a conversation in Ollama's form."""
+    engine, books = request.app[ENGINE], request[BOOKS]
+    if ask.stream:
+        return await stream(request, await engine.chat(ask, target, books), lines, form=LINES)
+    return json_bytes(write.whole(await engine.chat_whole(ask, target, books), lines))
+
+
+async def load(
+    request: web.Request, target: Target, keep_alive: str | int | float | None, lines: write.Lines
+) -> web.Response:
+    """Answer a request without a prompt, which only loads or unloads."""
+    unload = await loaded(request, target, keep_alive)
+    return json_bytes(write.loaded(lines, unload=unload))
+
+
+async def loaded(request: web.Request, target: Target, keep_alive: str | int | float | None) -> bool:
+    """Bring the model into memory or take it out; return whether it was taken out. A server that loads by itself when
+    it is asked has no such call, and needs none."""
+    engine, books = request.app[ENGINE], request[BOOKS]
+    await engine.gate.admit(books, lambda: 0, 0)
+    unload = front.unloads(keep_alive)
+    try:
+        if unload:
+            await engine.backend_of(target).unload(target.info.id)
+        else:
+            await engine.load(target, keep_alive=keep_alive)
+    except Unsupported:
+        return unload
+    return unload
+
+
+def now(app: web.Application) -> Callable[[], str]:
+    """Return what tells the time as Ollama writes it."""
+    return lambda: stamp(app[WALL]())
+
+
+def stamp(at: float) -> str:
+    """Return epoch seconds as Go writes a time in UTC: `2026-11-21T06:03:02.988280722Z`."""
+    whole, part = divmod(round(at * 1e9), 1_000_000_000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{part:09d}Z"
+
+
+def times(app: web.Application, books: Books) -> Callable[[], write.Times]:
+    """Return what tells how long an answer took so far."""
+
+    def measured() -> write.Times:
+        end = app[CLOCK]()
+        first = books.first if books.first is not None else end
+        total, prompt, answer = (
+            round(seconds * 1e9) for seconds in (end - books.started, first - books.started, end - first)
+        )
+        return write.Times(total=total, prompt=prompt, answer=answer)
+
+    return measured
+
+
+# --- on their way -----------------------------------------------------------------------------------------------------
+
+
+def asked(path: str, body: bytes, fields: Fields, size: Callable[[], int], prompt: str) -> Asked:
+    """Return a request that is passed on; `prompt` is what its prompt is called."""
+
+    def counted() -> int:
+        try:
+            return size()
+        except OproxyError:
+            # Ollama may take what we do not; about what it holds.
+            return tokens.count(bytes(fields.get(prompt, b"")).decode("utf-8", "replace"))
+
+    idle = bytes(fields.get(prompt, b"")).strip() in EMPTY
+    return Asked(path, body, fields, counted, most_tokens(fields), idle)
+
+
+def streams(fields: Fields) -> bool:
+    """Return whether a request asks for a stream: unless it says no."""
+    return bytes(fields.get("stream", b"")) != b"false"
+
+
+class Limit(msgspec.Struct):
+    num_predict: int | None = None
+
+
+def most_tokens(fields: Fields) -> int:
+    """Return the most tokens that a request asks for; 0 where it does not say."""
+    try:
+        limit = msgspec.json.decode(fields.get("options", b"null"), type=Limit | None)
+    except (msgspec.DecodeError, RecursionError):
+        return 0
+    return max(0, limit.num_predict or 0) if limit is not None else 0
+
+
+ROWS: tuple[Row, ...] = (
+    Row(Route("POST", "/api/chat", "Answer a conversation", OllamaChatRequest, "Ollama"), chat),
+    Row(Route("POST", "/api/generate", "Answer a prompt", OllamaGenerateRequest, "Ollama"), generate),
+    Row(Route("POST", "/api/embed", "Embed texts", OllamaEmbedRequest, "Ollama"), embed),
+    Row(Route("POST", "/api/embeddings", "Embed a text (older form)", OllamaEmbeddingsRequest, "Ollama"), embeddings),
+)

@@ -1,0 +1,202 @@
+"""Ollama's API where an Ollama answers: bytes go through, limited, booked and only observed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import msgspec
+from aiohttp import web
+
+from .. import tokens
+from ..backends.base import Reply
+from ..errors import OproxyError, UpstreamFailed
+from ..events import Event, Fail, Finish, Usage
+from ..framing import Overlong
+from ..model import Call
+from ..policy.books import Books
+from ..policy.meter import Meter
+from ..policy.route import Target
+from ..translate import ollama_pass
+from ..translate.ollama_front_write import error_line
+from ..translate.ollama_read import ChatReader, CompletionReader
+from ..translate.wire import Reader
+from .keys import BOOKS, CLERK, CLOCK, ENGINE
+from .middleware import error_response
+from .reply import EventStream
+
+__all__ = ["NDJSON", "Asked", "relay", "relay_embedding"]
+
+NDJSON = "application/x-ndjson"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request on its way: where it goes, its body as it came and by its keys, and what it asks of the limits.
+
+    `prompt` counts its prompt's tokens, `answer` is the most tokens it asks for. `idle`: it only loads or unloads, so
+    no model has to be waited for.
+    """
+
+    path: str
+    body: bytes
+    fields: Mapping[str, msgspec.Raw]
+    prompt: Callable[[], int]
+    answer: int = 0
+    idle: bool = False
+
+
+class Observer:
+    """Watches an answer for its books; what is passed on is not its business."""
+
+    def __init__(self, app: web.Application, books: Books, asked: Asked) -> None:
+        kind: type[ChatReader | CompletionReader] = ChatReader if asked.path == "/api/chat" else CompletionReader
+        self._reader: Reader = kind(backend=books.backend, model=books.asked, logprobs=False)
+        self._meter = Meter(books, app[CLOCK], prompt=asked.prompt, count=tokens.count, model=books.asked)
+        self.ended = False
+        self.error: OproxyError | None = None
+
+    def feed(self, data: bytes) -> None:
+        self._see(self._reader.feed(data))
+
+    def flush(self) -> None:
+        self._see(self._reader.flush())
+
+    def close(self) -> None:
+        """Write down what the answer took, also of one that broke off."""
+        self._meter.close()
+
+    def _see(self, events: list[Event]) -> None:
+        if not events:
+            return
+        for event in events:
+            match event:
+                case Finish():
+                    self.ended = True
+                case Fail(error=error):
+                    self.ended, self.error = True, error
+        self._meter.see(events)
+
+
+async def relay(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
+    """Send a chat or a generation on, and its answer back as it comes."""
+    app, books = request.app, request[BOOKS]
+    async with passed(app, books, asked, target) as reply:
+        if reply.status >= 400:
+            return await refused(request, reply, target)
+        observer = Observer(app, books, asked)
+        name = None if ollama_pass.same_name(books.asked, target.info.id) else books.asked
+        if reply.headers.get("content-type", "").startswith(NDJSON):
+            return await streamed(request, reply, observer, ollama_pass.Renamer(name))
+        try:
+            body = await reply.read()
+            observer.feed(body)
+            observer.flush()
+        finally:
+            observer.close()
+        books.code = observer.error.code if observer.error is not None and b"_debug_info" not in body else None
+        return answered(body if name is None else ollama_pass.renamed(body, name), reply)
+
+
+async def streamed(
+    request: web.Request, reply: Reply, observer: Observer, renamer: ollama_pass.Renamer
+) -> web.StreamResponse:
+    """Pass a stream on as it comes. One that breaks off ends in a line that says so."""
+    books = request[BOOKS]
+    out = EventStream(request, type=NDJSON)
+    try:
+        try:
+            async for data in reply.chunks():
+                observer.feed(data)
+                if rest := renamer.feed(data):
+                    if observer.ended:
+                        await closed(request, observer)
+                    await out.write(rest)
+            observer_ended = observer.ended
+            observer.flush()
+            rest = renamer.flush()
+            if not observer_ended and observer.error is not None:
+                rest += (b"" if renamer.whole else b"\n") + error_line(observer.error)
+        except (OproxyError, Overlong) as exc:
+            error = exc if isinstance(exc, OproxyError) else UpstreamFailed(f"The backend sent {exc}.")
+            if not out.begun:
+                raise error from exc
+            observer.error = error
+            rest = (b"" if renamer.whole else b"\n") + error_line(error)
+        await closed(request, observer)
+        if rest:
+            await out.write(rest)
+        return await out.end()
+    finally:
+        if not books.closed:
+            # The client has left.
+            observer.close()
+        out.stop()
+
+
+async def closed(request: web.Request, observer: Observer) -> None:
+    """Close the books before the client can know that it has all."""
+    books = request[BOOKS]
+    if books.closed:
+        return
+    observer.close()
+    books.code = observer.error.code if observer.error is not None else None
+    books.status = 200
+    await request.app[CLERK].close(books)
+
+
+class Embedded(msgspec.Struct):
+    """What is looked at of an answer; the vectors are skipped unread."""
+
+    prompt_eval_count: int | None = None
+
+
+async def relay_embedding(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
+    """Send texts to be embedded on. Where the answer has no count (the older form), the books have an estimate."""
+    books = request[BOOKS]
+    async with passed(request.app, books, asked, target) as reply:
+        if reply.status >= 400:
+            return await refused(request, reply, target)
+        body = await reply.read()
+    try:
+        count = msgspec.json.decode(body, type=Embedded).prompt_eval_count
+    except msgspec.DecodeError:
+        count = None
+    if count is not None or asked.idle:
+        books.usage = Usage(prompt=count or 0, completion=0)
+    else:
+        books.usage = Usage(prompt=asked.prompt(), completion=0, exact=False)
+    same = ollama_pass.same_name(books.asked, target.info.id)
+    return answered(body if same else ollama_pass.renamed(body, books.asked), reply)
+
+
+@asynccontextmanager
+async def passed(app: web.Application, books: Books, asked: Asked, target: Target) -> AsyncIterator[Reply]:
+    """Pass a request on when it is its turn."""
+    engine = app[ENGINE]
+    same = ollama_pass.same_name(books.asked, target.info.id)
+    body = asked.body if same else ollama_pass.with_name(asked.fields, target.info.id, "model")
+    call = Call("POST", asked.path, body)
+    opening: AbstractAsyncContextManager[Reply]
+    if asked.idle:
+        await engine.gate.admit(books, lambda: 0, 0)
+        books.tries += 1
+        opening = engine.fleet.open(target.info.backend, call)
+    else:
+        opening = engine.relay(call, target, books, prompt=asked.prompt, answer=asked.answer)
+    async with opening as reply:
+        yield reply
+
+
+async def refused(request: web.Request, reply: Reply, target: Target) -> web.Response:
+    """Return the backend's refusal in its own words; one without any gets ours."""
+    books = request[BOOKS]
+    backend = request.app[ENGINE].backend_of(target)
+    body = await reply.read()
+    error = backend.wire.error(reply.status, body, backend=backend.name, model=books.asked, headers=reply.headers)
+    books.code = error.code
+    return answered(body, reply) if body.strip() else error_response(error, request)
+
+
+def answered(body: bytes, reply: Reply) -> web.Response:
+    kind = reply.headers.get("content-type") or "application/json; charset=utf-8"
+    return web.Response(status=reply.status, body=body, headers={"content-type": kind})
