@@ -17,6 +17,7 @@ from ..policy.books import Books
 from ..translate import chat, completions, embeddings, validate
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from . import stored_chat
 from .door import note_tag
 from .keys import ENGINE, NEW_ID, WALL
 from .relay import relay_whole
@@ -31,13 +32,19 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
     """Answer a conversation that does not ask for a stream."""
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
-    if engine.passes(target, "/chat/completions"):
-        return await relay_whole(app, books, "/chat/completions", fields, target)
-    ask = chat.parse_shape(shape, fields)
+    passes = engine.passes(target, "/chat/completions")
+    ask = None if passes else chat.parse_shape(shape, fields)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
-    events = await engine.chat_whole(ask, target, books)
+    keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
+    if ask is None:
+        body = await relay_whole(app, books, "/chat/completions", fields, target)
+        return body if keeper is None else await keeper.passed(body)
+    events = await engine.chat_whole(stored_chat.told(ask, books), target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
-    return chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy)
+    body = chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy)
+    if keeper is not None:
+        await keeper.keep(body)
+    return body
 
 
 async def completion_answer(app: web.Application, shape: CompletionRequest, fields: Fields, books: Books) -> bytes:

@@ -7,6 +7,7 @@ from aiohttp import web
 from .. import tokens
 from ..translate import chat, completions, validate
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from . import stored_chat
 from .answers import chat_answer, completion_answer, embedding_answer
 from .door import note_tag
 from .keys import BODY, BOOKS, ENGINE, NEW_ID, WALL
@@ -31,18 +32,24 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         return json_bytes(await chat_answer(app, shape, fields, books))
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
-    if engine.passes(target, "/chat/completions"):
-        return await relay(request, "/chat/completions", fields, target)
-    ask = chat.parse_shape(shape, fields)
+    passes = engine.passes(target, "/chat/completions")
+    ask = None if passes else chat.parse_shape(shape, fields)
+    id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
+    keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
+    if ask is None:
+        return await relay(request, "/chat/completions", fields, target, keeper)
     writer = chat.ChunkWriter(
-        id=f"chatcmpl-{app[NEW_ID]()[:29]}",
-        created=int(app[WALL]()),
+        id=id,
+        created=created,
         model=shape.model,
         include_usage=ask.include_usage,
         legacy_functions=bool(ask.extra.get("legacy_functions")),
         include_obfuscation=bool(ask.extra.get("include_obfuscation")),
     )
-    return await stream(request, await engine.chat(ask, target, books), writer)
+    batches = await engine.chat(stored_chat.told(ask, books), target, books)
+    if keeper is None:
+        return await stream(request, batches, writer)
+    return await stream(request, keeper.watched(batches), writer, ended=keeper.ended)
 
 
 async def create_completion(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from ..policy.route import Target
 from ..translate import passthrough
 from .keys import BOOKS, CLERK, CLOCK, ENGINE
 from .reply import EventStream, json_bytes
+from .stored_chat import Keeper
 
 __all__ = ["relay", "relay_whole"]
 
@@ -24,15 +25,24 @@ __all__ = ["relay", "relay_whole"]
 PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}
 
 
-async def relay(request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target) -> web.StreamResponse:
-    """Send a request on with only its model's name changed, and its answer back with the name asked for."""
+async def relay(
+    request: web.Request, path: str, fields: dict[str, msgspec.Raw], target: Target, keeper: Keeper | None = None
+) -> web.StreamResponse:
+    """Send a request on with only its model's name changed, and its answer back with the name asked for; `keeper` keeps
+    it, under an id of ours."""
     books = request[BOOKS]
     async with passed(request.app, books, path, fields, target) as reply:
         if not reply.headers.get("content-type", "").startswith("text/event-stream"):
             body, books.usage = passthrough.observe_whole(await reply.read(), books.asked)
+            if keeper is not None:
+                body = await keeper.passed(body)
             return json_bytes(body, status=reply.status)
-        observer = passthrough.StreamObserver(asked=books.asked, strip_usage=not passthrough.asks_usage(fields))
-        return await streamed(request, reply, observer)
+        observer = passthrough.StreamObserver(
+            asked=books.asked,
+            strip_usage=not passthrough.asks_usage(fields),
+            id=keeper.id if keeper is not None else "",
+        )
+        return await streamed(request, reply, observer, keeper)
 
 
 async def relay_whole(
@@ -74,7 +84,9 @@ async def passed(
         yield reply
 
 
-async def streamed(request: web.Request, reply: Reply, observer: passthrough.StreamObserver) -> web.StreamResponse:
+async def streamed(
+    request: web.Request, reply: Reply, observer: passthrough.StreamObserver, keeper: Keeper | None
+) -> web.StreamResponse:
     """Pass a stream on as it comes. An error of the backend in its middle is told in the stream."""
     books = request[BOOKS]
     out = EventStream(request)
@@ -84,11 +96,15 @@ async def streamed(request: web.Request, reply: Reply, observer: passthrough.Str
                 if books.first is None and observer.first_token:
                     books.first = request.app[CLOCK]()
                 if passed := observer.feed(data):
+                    if keeper is not None:
+                        keeper.take(passed)
                     if observer.done:
-                        await closed(request, observer)
+                        await closed(request, observer, keeper)
                     await out.write(passed)
             if rest := observer.flush():
-                await closed(request, observer)
+                if keeper is not None:
+                    keeper.take(rest)
+                await closed(request, observer, keeper)
                 await out.write(rest)
         except OproxyError as exc:
             if not out.begun:
@@ -103,9 +119,11 @@ async def streamed(request: web.Request, reply: Reply, observer: passthrough.Str
         out.stop()
 
 
-async def closed(request: web.Request, observer: passthrough.StreamObserver) -> None:
-    """Close the books before the client can know that it has all."""
+async def closed(request: web.Request, observer: passthrough.StreamObserver, keeper: Keeper | None = None) -> None:
+    """Close the books before the client can know that it has all, and have it kept."""
     books = request[BOOKS]
     books.usage = observer.usage
     books.status = 200
     await request.app[CLERK].close(books)
+    if keeper is not None:
+        await keeper.done()

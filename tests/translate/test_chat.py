@@ -272,7 +272,6 @@ def test_parameters_without_effect_are_named() -> None:
         "unknown",
         "prediction",
         "service_tier",
-        "store",
         "prompt_cache_key",
         "web_search_options",
     )
