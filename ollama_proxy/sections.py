@@ -153,7 +153,9 @@ class Models(Struct, frozen=True, kw_only=True):
     """Names of models, and what they are given."""
 
     default: Annotated[str, help("Model that answers OpenAI's usual names. Empty: one that fits.")] = ""
-    openai_names: Annotated[bool, help("Whether OpenAI's usual names (gpt-*, o1*) are answered at all.")] = True
+    openai_names: Annotated[
+        bool, help("Whether the usual names of OpenAI and Anthropic (gpt-*, o1*, claude-*) are answered at all.")
+    ] = True
     num_ctx: Annotated[
         int,
         help("Context window of every model, in tokens; 0: the backend's own.", ge=0),

@@ -23,7 +23,8 @@ __all__ = ["Kind", "Names", "Target", "Via"]
 Kind = Literal["chat", "completion", "embedding"]
 Via = Literal["alias", "listed", "glob", "openai"]
 
-OPENAI_CHAT = ("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*")
+# And Anthropic's, whose clients come by /v1/messages.
+OPENAI_CHAT = ("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "claude-*")
 OPENAI_EMBEDDING = ("text-embedding-*",)
 # OpenAI's open models run here under their own name: another model must not pose as them.
 OWN_NAMES = ("gpt-oss*",)

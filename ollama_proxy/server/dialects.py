@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import OproxyError
+from ..translate import messages_errors
 
 __all__ = ["Dialect", "dialect_of"]
 
 
+def no_headers(ours: Mapping[str, str]) -> Mapping[str, str]:
+    return {}
+
+
 class Dialect(NamedTuple):
-    """How one API tells an error: its body, by the error and the request's id, and its status."""
+    """How one API tells an error: its body, by the error and the request's id, and its status; and what its answers
+    carry beside our own headers."""
 
     body: Callable[[OproxyError, str], Any]
     status: Callable[[OproxyError], int]
+    headers: Callable[[Mapping[str, str]], Mapping[str, str]] = no_headers
 
 
 OPENAI = Dialect(lambda error, _: error.body(), lambda error: error.status)
 
 # By how a path begins; the rest is OpenAI's.
-DIALECTS: tuple[tuple[str, Dialect], ...] = ()
+DIALECTS: tuple[tuple[str, Dialect], ...] = (
+    ("/v1/messages", Dialect(messages_errors.body, messages_errors.status, messages_errors.headers)),
+)
 
 
 def dialect_of(path: str) -> Dialect:

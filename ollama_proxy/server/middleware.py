@@ -204,6 +204,7 @@ def head(request: web.Request) -> dict[str, str]:
         headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
     if miss := books.notes.get("schema_miss"):
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
+    headers |= dialect_of(request.path).headers(headers)
     if origin := request.headers.get("origin"):
         settings = request.app[ENGINE].snapshot.settings
         if origin_known(request, origin, settings.server.cors_origins):

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import account_keys, files, generate, health, models, organization, pages, stored_chat
+from . import account_keys, files, generate, health, messages, models, organization, pages, stored_chat
 from .row import Row
 
 __all__ = ["ROUTES", "add_routes"]
@@ -21,6 +21,7 @@ ROUTES: tuple[Row, ...] = (
         generate.create_completion,
     ),
     Row(Route("POST", "/v1/embeddings", "Embed texts", EmbeddingRequest, "Embeddings"), generate.create_embedding),
+    *messages.ROWS,
     Row(Route("GET", "/v1/models", "List the models and aliases", None, "Models"), models.list_models),
     Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
     Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),

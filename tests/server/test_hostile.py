@@ -23,6 +23,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "smollm2", "messages": HELLO},
     "/v1/completions": {"model": "smollm2", "prompt": "x"},
     "/v1/embeddings": {"model": "all-minilm", "input": "x"},
+    "/v1/messages": {"model": "smollm2", "max_tokens": 9, "messages": HELLO},
+    "/v1/messages/count_tokens": {"model": "smollm2", "messages": HELLO},
     "/oproxy/load": {"model": "smollm2"},
     "/oproxy/unload": {"model": "smollm2"},
     "/oproxy/pull": {"model": "all-minilm"},
@@ -52,6 +54,24 @@ FULL: dict[str, dict[str, Any]] = {
         "max_tokens": 3, "stop": ["a"], "suffix": None, "temperature": 0, "seed": 1, "logit_bias": None,
     },
     "/v1/embeddings": {**GOOD["/v1/embeddings"], "input": ["x"], "encoding_format": "float", "dimensions": None},
+    "/v1/messages": {
+        "model": "smollm2", "max_tokens": 2000, "system": [{"type": "text", "text": "a", "cache_control": None}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "a"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "a", "signature": "b"},
+                    {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}},
+                ],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "", "is_error": None}]},
+        ],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, "input_examples": [{"x": 1}]}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": False}, "stop_sequences": ["a"], "top_k": 1,
+        "thinking": {"type": "enabled", "budget_tokens": 1024}, "stream": False, "metadata": {"user_id": "u"},
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+    },
 }  # fmt: skip
 
 
@@ -62,10 +82,13 @@ async def answered(setup: Setup, path: str, data: Any, **how: Any) -> tuple[int,
 
 
 def refused(status: int, body: bytes) -> dict[str, Any]:
-    """Check that an answer is a refusal as OpenAI's are; return the error."""
+    """Check that an answer is a refusal as OpenAI's are, or Anthropic's at its door; return the error."""
     assert 400 <= status < 500, (status, body[:300])
-    error: dict[str, Any] = json.loads(body)["error"]
-    assert set(error) == {"message", "type", "param", "code"}
+    answer = json.loads(body)
+    error: dict[str, Any] = answer["error"]
+    assert set(error) == (
+        {"type", "message"} if answer.get("type") == "error" else {"message", "type", "param", "code"}
+    )
     assert isinstance(error["message"], str)
     assert error["message"]
     assert isinstance(error["type"], str)
