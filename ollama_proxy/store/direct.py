@@ -24,10 +24,12 @@ AGAIN = 2.0
 
 
 class Direct:
-    """Writes at most one row each time the loop comes round: of those that end together the others share a commit."""
+    """Writes at most one row each time the loop comes round: of those that end together the others share a commit.
+    `thread` writes what this does not."""
 
-    def __init__(self, store: Store, loop: AbstractEventLoop) -> None:
+    def __init__(self, store: Store, loop: AbstractEventLoop, thread: Writer) -> None:
         self._writer = Writer(store, patient=False)
+        self._thread = thread
         self._loop = loop
         self._free = True
         self._count = 0
@@ -46,8 +48,8 @@ class Direct:
         try:
             refused = self._writer.insert([entry])
         except Exception:
-            # Locked, full, gone, or a value it does not take: the thread knows what to do about each. A row that is in
-            # all the same is left as it is when it comes again.
+            # Locked, full, gone: the thread knows what to do about each. It looks first whether the row is in.
+            self._thread.doubtful = True
             self.close()
             self._not_before = began + 1.0
             return False

@@ -64,7 +64,7 @@ class Ledger:
         self._loop, self._clock = loop, clock
         self._on_change = store.on_change
         self._writer = Writer(store)
-        self._direct = Direct(store, loop) if store.place.file is not None else None
+        self._direct = Direct(store, loop, self._writer) if store.place.file is not None else None
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         # Each of these has one thread that writes it: the loop's the first two, the writer's the others.
         self._taken, self._dropped = 0, 0

@@ -59,12 +59,14 @@ def statement(*, server: bool) -> str:
     groups = [f'"{name}"' for name in GROUPS]
     sums = [f'"{name}"' for name in SUMS]
     return (
-        f"INSERT INTO rollups (hour, {', '.join([*groups, *sums])}) "
-        f"SELECT {hour_of(server=server)}, {', '.join([*groups, *SUMS.values()])} "
+        f"INSERT INTO rollups (hour, {', '.join([*groups, *sums])}, low, high) "
+        f"SELECT {hour_of(server=server)}, {', '.join([*groups, *SUMS.values()])}, min(seq), max(seq) "
         "FROM requests WHERE seq > :low AND seq <= :high "
         f"GROUP BY {', '.join(str(place) for place in range(1, len(groups) + 2))} "
         f"ON CONFLICT (hour, {', '.join(groups)}) DO UPDATE SET "
         + ", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in sums)
+        # Numbers grow: what comes later lies beyond what was there.
+        + ", high = excluded.high"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from .fold import HOUR
 from .usage import Row, query
 
 if TYPE_CHECKING:
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["spent", "used_by"]
 
-SLOWEST = 'SELECT max("total") FROM requests WHERE "key" = :key AND "at" >= :since'
+# Rows that are in the roll-ups begin at the first of the hour's; where no hour is, only those beyond count.
+SLOWEST = """
+    SELECT max("total") FROM requests WHERE "key" = :key AND "at" >= :since AND seq >= coalesce(
+        (SELECT min(low) FROM rollups WHERE hour >= :hour),
+        (SELECT CAST(value AS BIGINT) + 1 FROM meta WHERE name = 'rolled'))
+"""
 
 
 def spent(store: Store, key: str, since: float) -> tuple[int, int, int]:
@@ -27,7 +33,7 @@ def used_by(store: Store, key: str, since: float) -> dict[str, Any]:
     no list price is known of anything. Raises StoreError."""
     with store.reading() as reader:
         row = one(query(reader, since, time.time() + 1, only={"key_id": [key]}))
-        slowest = reader.rows(SLOWEST, {"key": key, "since": since})
+        slowest = reader.rows(SLOWEST, {"key": key, "since": since, "hour": int(since // HOUR)})
     return {
         "requests": row.requests,
         "errors": row.errors,

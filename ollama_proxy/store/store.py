@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from . import schema
 from .fault import StoreError, corrupt, gate, why
 from .file import Look, begin, look, put_aside
+from .fold import HOUR
 from .keys import Keys
 from .lock import locked
 from .objects import Objects
@@ -107,7 +108,9 @@ class Store:
                 rolled = int(connection.scalar(select(meta.value).where(meta.name == schema.ROLLED)) or 0)
                 last = select(func.max(requests.seq)).scalar_subquery()
                 old = select(requests.seq).where(requests.at < before, requests.seq <= rolled, requests.seq < last)
-                old = old.limit(BATCH)
+                # Beyond the hours that are old nobody needs to look.
+                ends = select(func.max(schema.rollups.c.high)).where(schema.rollups.c.hour <= int(before // HOUR))
+                old = old.where(requests.seq <= ends.scalar_subquery()).limit(BATCH)
                 count = connection.execute(delete(schema.requests).where(requests.seq.in_(old))).rowcount
             deleted += count
             if count < BATCH:

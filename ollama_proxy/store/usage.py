@@ -151,12 +151,23 @@ def apart(reader: Reader, since: float, until: float, *, rows_only: bool, rolled
 def pruned(reader: Reader, hour: int, rolled: Value) -> bool:
     """Return whether rows of an hour are in the roll-ups alone."""
     summed = reader.rows("SELECT coalesce(sum(requests), 0) FROM rollups WHERE hour = :hour", {"hour": hour})
-    sql = "SELECT count(*) FROM requests WHERE at >= :begin AND at < :end AND seq <= :rolled"
-    there = reader.rows(sql, {"begin": hour * HOUR, "end": (hour + 1) * HOUR, "rolled": rolled})
+    sql = f"SELECT count(*) FROM requests WHERE {PLACED.format('')} AND at >= :begin AND at < :end AND seq <= :rolled"
+    there = reader.rows(sql, {"begin": hour * HOUR, "end": (hour + 1) * HOUR, "rolled": rolled, **hours(hour, hour)})
     return int(there[0][0]) < int(summed[0][0])
 
 
 # --- SQL ----------------------------------------------------------------------------------------------------------
+
+# The rows of some hours that are in the roll-ups lie between these numbers.
+PLACED = (
+    "seq >= (SELECT min(low) FROM rollups WHERE hour >= :first{0} AND hour <= :last{0})"
+    " AND seq <= (SELECT max(high) FROM rollups WHERE hour >= :first{0} AND hour <= :last{0})"
+)
+
+
+def hours(first: int, last: int, name: str = "") -> dict[str, Value]:
+    """Return the parameters of PLACED."""
+    return {f"first{name}": first, f"last{name}": last}
 
 
 def statement(
@@ -185,18 +196,20 @@ def sources(reader: Reader, span: Span, heads: Sequence[str], where: str, params
         params |= {"from_hour": span.whole.start, "to_hour": span.whole.stop}
         params |= {"begin": span.whole.start * float(HOUR), "end": span.whole.stop * float(HOUR)}
         yield f"SELECT {whole} FROM rollups WHERE hour >= :from_hour AND hour < :to_hour AND {where}{group}"
-        # The plus keeps SQLite from the index of times: the rows beyond the watermark are few.
-        fresh = "seq > :rolled AND +at >= :begin AND +at < :end"
+        fresh = "seq > :rolled AND at >= :begin AND at < :end"
         yield f"SELECT {rows} FROM {ledger % fresh} WHERE {where}{group}"
     for place, hour in enumerate(span.lost):
         params[f"lost{place}"] = hour
         yield f"SELECT {whole} FROM rollups WHERE hour = :lost{place} AND {where}{group}"
-    for place, (begin, end) in enumerate(span.parts):
-        params |= {f"begin{place}": begin, f"end{place}": end}
-        condition = f"at >= :begin{place} AND at < :end{place}"
-        if int(begin // HOUR) in span.lost:
-            condition += " AND seq > :rolled"
-        yield f"SELECT {rows} FROM {ledger % condition} WHERE {where}{group}"
+    for number, (begin, end) in enumerate(span.parts):
+        params |= {f"begin{number}": begin, f"end{number}": end}
+        condition = f"at >= :begin{number} AND at < :end{number}"
+        fresh = f"seq > :rolled AND {condition}"
+        yield f"SELECT {rows} FROM {ledger % fresh} WHERE {where}{group}"
+        if int(begin // HOUR) not in span.lost:
+            params |= hours(int(begin // HOUR), int(end // HOUR), f"_{number}")
+            known = f"{PLACED.format(f'_{number}')} AND seq <= :rolled AND {condition}"
+            yield f"SELECT {rows} FROM {ledger % known} WHERE {where}{group}"
 
 
 def grouped(count: int) -> str:

@@ -26,6 +26,8 @@ __all__ = ["Writer"]
 
 # Milliseconds the writer waits for another one before it says that the database fails: a request waits as long.
 BUSY = 1000
+# Rows that are looked through for one that may be there: some milliseconds' work.
+RECENT = 20_000
 # Seconds between looks whether the file is still the one that was opened.
 LOOK = 1.0
 
@@ -41,20 +43,30 @@ class Writer:
     def __init__(self, store: Store, *, patient: bool = True) -> None:
         self._store = store
         self._patient = patient
+        # Set when a statement failed of which nobody knows whether it was committed: a server that went away may have
+        # done so. The next rows are looked for before they are written.
+        self.doubtful = False
         self._connection: Any = None
         self._cursor: Any = None
         self._inode = 0
         self._next_look = 0.0
 
     def insert(self, entries: Sequence[Entry]) -> int:
-        """Commit rows, 64 at most; ones that are there already are left as they are. Returns how many the database can
-        not hold. Raises whatever the driver does when the database fails."""
+        """Commit rows, 64 at most. Returns how many the database can not hold. Raises whatever the driver does when the
+        database fails; the same rows may then be given again, and are written once."""
         self._look()
+        if self.doubtful:
+            entries = self._missing(entries)
+        # Until it is known how it ended.
+        self.doubtful = True
+        refused = 0
         try:
-            self._execute([msgspec.structs.astuple(entry) for entry in entries])
+            if entries:
+                self._execute([msgspec.structs.astuple(entry) for entry in entries])
         except self._values():
-            return self._one_by_one(entries)
-        return 0
+            refused = self._one_by_one(entries)
+        self.doubtful = False
+        return refused
 
     def recover(self, exc: Exception) -> None:
         """Begin anew after a failure: see that the database is whole, connect again. Raises StoreError and others."""
@@ -72,11 +84,21 @@ class Writer:
     def _execute(self, rows: list[tuple[Any, ...]]) -> None:
         if self._cursor is None:
             self._connect()
-        # To the next power of two with the last row again, which is then there already: so few statements are enough
-        # that the driver keeps them all prepared.
-        size = 1 << (len(rows) - 1).bit_length()
-        rows += rows[-1:] * (size - len(rows))
-        self._cursor.execute(insert(self._store.engine.dialect, size), tuple(chain.from_iterable(rows)))
+        values = rows[0] if len(rows) == 1 else tuple(chain.from_iterable(rows))
+        self._cursor.execute(insert(self._store.engine.dialect, len(rows)), values)
+
+    def _missing(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return the rows that are not there. Only of the last ones: what is in doubt was written a moment ago."""
+        if self._cursor is None:
+            self._connect()
+        mark = "?" if self._store.place.file is not None else "%s"
+        marks = ", ".join([mark] * len(entries))
+        self._cursor.execute(
+            f"SELECT id FROM requests WHERE seq > (SELECT max(seq) FROM requests) - {RECENT} AND id IN ({marks})",
+            tuple(entry.id for entry in entries),
+        )
+        there = {id for (id,) in self._cursor.fetchall()}
+        return [entry for entry in entries if entry.id not in there]
 
     def _one_by_one(self, entries: Sequence[Entry]) -> int:
         """Insert what can be inserted: a value no database holds (half a character, a number of 70 bits) must not keep
@@ -128,7 +150,7 @@ def insert(dialect: Dialect, rows: int) -> str:
     names = ", ".join(dialect.identifier_preparer.quote(name) for name in schema.ENTRY_COLUMNS)
     mark = "%s" if dialect.paramstyle in ("format", "pyformat") else "?"
     row = "(" + ", ".join([mark] * len(schema.ENTRY_COLUMNS)) + ")"
-    return f"INSERT INTO requests ({names}) VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
+    return f"INSERT INTO requests ({names}) VALUES {', '.join([row] * rows)}"
 
 
 def fitting(entry: Entry) -> Entry:

@@ -6,10 +6,12 @@ import asyncio
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from sqlalchemy import event, select
 
 from ollama_proxy.account import Entry
 from ollama_proxy.store import Ledger, Store, schema
+from ollama_proxy.store.writer import Writer
 from tests.store import databases, fresh
 from tests.store.fresh import Spot, locked_out, until, written
-from tests.store.rows import entry
+from tests.store.rows import entry, put
 from tests.store.test_store import damage
 
 server, spot, lone = databases.server, fresh.spot, fresh.lone
@@ -115,15 +118,32 @@ async def test_rows_that_end_together_share_a_commit(lone: Spot, begin: Begin) -
     assert 1 <= len(inserts) <= 3
 
 
-async def test_a_row_that_is_there_already_is_not_written_again(spot: Spot, begin: Begin) -> None:
+@pytest.mark.parametrize("there", [0, 1, 3])
+def test_rows_of_which_a_failure_leaves_unknown_whether_they_are_in_are_written_once(spot: Spot, there: int) -> None:
     store = spot.open()
-    ledger = begin(store)
-    row = entry()
-    await ledger.write(row)
-    await write_all(ledger, [row, entry(), row])
+    rows = [entry() for _ in range(3)]
+    put(store, rows[:there])
+    with closing(Writer(store)) as writer:
+        writer.doubtful = True
+        writer.insert(rows)
+        assert not writer.doubtful
+    assert sorted(written(store)) == sorted(row.id for row in rows)
 
-    assert Counter(written(store))[row.id] == 1
-    assert ledger.state == msgspec.structs.replace(ledger.state, ok=True, waiting=0, dropped=0)
+
+def test_a_failure_half_way_through_rows_that_do_not_fit_writes_none_twice(lone: Spot) -> None:
+    store = lone.open()
+    pages = fill(store)
+    # A number of 70 bits makes the writer take the rows one by one; for the last there is no room.
+    rows = [entry(prompt=2**70), entry(), entry(tag="x" * 100_000)]
+    with closing(Writer(store)) as writer:
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            writer.insert(rows)
+        assert written(store) == [rows[0].id, rows[1].id]
+        pages.clear()
+        writer.close()
+        store.engine.dispose()
+        writer.insert(rows)
+    assert written(store) == [row.id for row in rows]
 
 
 async def test_a_row_is_written_even_if_its_request_is_cancelled(spot: Spot, begin: Begin) -> None:

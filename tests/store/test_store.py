@@ -8,15 +8,19 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text, update
+from sqlalchemy import inspect, text
 
 from ollama_proxy.store import Store, StoreError, migrate, schema
 from ollama_proxy.store.file import Look, begin, look
+from ollama_proxy.store.fold import GROUPS, SUMS, hour_of
+from ollama_proxy.store.rollup import roll_up
+from ollama_proxy.store.usage import query
 from tests.store import databases, fresh
 from tests.store.fresh import Spot, written
 from tests.store.rows import BASE, entry, put
@@ -46,7 +50,7 @@ def test_the_migrations_arrive_at_the_declared_tables(spot: Spot, tmp_path: Path
 
     assert differences(store) == []
     with store.engine.connect() as connection:
-        assert dict(row._tuple() for row in connection.execute(schema.meta.select())) == schema.BEGINNING
+        assert {row.name: row.value for row in connection.execute(schema.meta.select())} == schema.BEGINNING
 
 
 def test_a_new_database_has_the_declared_tables(spot: Spot) -> None:
@@ -85,6 +89,33 @@ def test_a_database_of_an_older_version_migrates_up_and_keeps_its_rows(spot: Spo
         assert "note" in {column["name"] for column in inspect(connection).get_columns("meta")}
         assert connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) == "9001"
     assert len(written(store)) == 1
+
+
+def test_rows_of_before_the_roll_ups_knew_their_places_are_found_by_the_minute(spot: Spot, tmp_path: Path) -> None:
+    store = spot.open()
+    rows = [entry(BASE + number * 60, prompt=number) for number in range(180)]
+    with store.writing() as connection:
+        schema.metadata.drop_all(connection)
+        schema.version.drop(connection)
+        migrate.upgrade(connection, folder=older_scripts(tmp_path, "0002"))
+        connection.execute(schema.requests.insert(), [msgspec.structs.asdict(row) for row in rows])
+        groups = ", ".join(f'"{name}"' for name in GROUPS)
+        sums = ", ".join(f'"{name}"' for name in SUMS)
+        hour = hour_of(server=store.place.file is None)
+        values = ", ".join(SUMS.values())
+        connection.execute(
+            text(
+                f"INSERT INTO rollups (hour, {groups}, {sums}) SELECT {hour}, {groups}, {values} "
+                f"FROM requests WHERE seq <= 150 GROUP BY {hour}, {groups}"
+            )
+        )
+        connection.execute(text("UPDATE meta SET value = '150' WHERE name = 'rolled'"))
+        migrate.upgrade(connection)
+
+    assert written(store) == [row.id for row in rows]
+    with store.reading() as reader:
+        (found,) = query(reader, BASE + 3600 + 60, BASE + 2 * 3600 + 50 * 60)
+    assert (found.requests, found.prompt) == (109, sum(range(61, 170)))
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(spot: Spot, tmp_path: Path) -> None:
@@ -314,18 +345,14 @@ def test_a_relative_file_lies_in_the_folder(tmp_path: Path) -> None:
     assert look(tmp_path / "team.db") is Look.OURS
 
 
-def roll(store: Store, seq: int) -> None:
-    with store.writing() as connection:
-        connection.execute(update(schema.meta).where(schema.meta.c.name == schema.ROLLED).values(value=str(seq)))
-
-
 def test_only_old_rows_that_are_in_the_roll_ups_are_pruned(spot: Spot) -> None:
     store = spot.open()
     rows = [entry(BASE + number) for number in range(10)]
-    put(store, rows)
+    put(store, rows[:6])
 
     assert store.prune(BASE + 100) == 0
-    roll(store, 6)
+    roll_up(store)
+    put(store, rows[6:])
     assert store.prune(BASE + 4) == 4
     assert store.prune(BASE + 100) == 2
     assert written(store) == [row.id for row in rows[6:]]
@@ -334,14 +361,14 @@ def test_only_old_rows_that_are_in_the_roll_ups_are_pruned(spot: Spot) -> None:
 def test_pruning_goes_on_until_only_the_last_row_is_left(spot: Spot) -> None:
     store = spot.open()
     put(store, [entry() for _ in range(4500)])
-    roll(store, store.settled())
+    roll_up(store)
     assert store.prune(BASE + 1) == 4499
 
 
 def test_a_number_is_never_given_twice(spot: Spot) -> None:
     store = spot.open()
     put(store, [entry() for _ in range(3)])
-    roll(store, 3)
+    roll_up(store)
     store.prune(BASE + 1)
     put(store, [entry()])
     assert store.settled() == 4
