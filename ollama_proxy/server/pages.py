@@ -22,6 +22,10 @@ Point any OpenAI client at it:
     export OPENAI_BASE_URL={base}/v1
     export OPENAI_API_KEY=any
 
+Ollama's own clients find it by
+
+    export OLLAMA_HOST={base}
+
 Try it:
 
     curl {base}/v1/models
@@ -36,7 +40,9 @@ Try it out:   {base}/docs
 
 
 async def landing(request: web.Request) -> web.Response:
-    """Say what this is and what to do next, as plain text."""
+    """Say what this is and what to do next, as plain text. Ollama's own clients get the words they look for."""
+    if request.headers.get("user-agent", "").lower().startswith("ollama"):
+        return web.Response(text="Ollama is running")
     base = f"{request.scheme}://{request.host}"
     return web.Response(text=LANDING.format(version=__version__, base=base))
 
