@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import OproxyError
-from ..translate import messages_errors
+from ..translate import messages_errors, ollama_front_write
 
 __all__ = ["Dialect", "dialect_of"]
 
@@ -25,10 +25,12 @@ class Dialect(NamedTuple):
 
 
 OPENAI = Dialect(lambda error, _: error.body(), lambda error: error.status)
+OLLAMA = Dialect(lambda error, _: ollama_front_write.error_body(error), lambda error: error.status)
 
 # By how a path begins; the rest is OpenAI's.
 DIALECTS: tuple[tuple[str, Dialect], ...] = (
     ("/v1/messages", Dialect(messages_errors.body, messages_errors.status, messages_errors.headers)),
+    ("/api/", OLLAMA),
 )
 
 
