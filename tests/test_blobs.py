@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -244,7 +245,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(blobs: Blobs) -> None:
     class Full(Sink):
         """Writes to the device that is always full."""
 
-        def _opened(self) -> module.BinaryIO:
+        def _opened(self) -> BinaryIO:
             super()._opened()
             assert self._file is not None
             if self._file.name != "/dev/full":

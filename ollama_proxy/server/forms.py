@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from ..blobs import Sink
@@ -15,8 +14,11 @@ from ..translate.files import clean_name, no_content
 
 __all__ = ["Form", "read_form", "refuse_large"]
 
-# What aiohttp raises for a form that is none, or that is cut off.
-BROKEN = (ValueError, AssertionError, RuntimeError, LookupError, BadHttpMessage)
+# What aiohttp raises for a form that is none, or that is cut off; its warnings, where those are errors.
+BROKEN = (
+    *(ValueError, AssertionError, RuntimeError, LookupError, BadHttpMessage),
+    *(BadContentDispositionHeader, BadContentDispositionParam),
+)
 CHUNK = 1 << 18
 # More than any client sends beside a file.
 FIELDS, FIELD = 100, 1 << 16
@@ -76,10 +78,7 @@ async def parts(request: web.Request) -> AsyncIterator[tuple[BodyPartReader, str
         while (part := await reader.next()) is not None:
             if not isinstance(part, BodyPartReader):
                 raise malformed()
-            with warnings.catch_warnings():
-                # A strange header is told to the client, not to the log.
-                warnings.simplefilter("ignore")
-                field, file = part.name, part.filename
+            field, file = part.name, part.filename
             if field is None:
                 raise malformed()
             yield part, clean_name(field), file
