@@ -74,6 +74,26 @@ class Objects:
                 append(connection, id, pieces)
         return done
 
+    def join(
+        self, id: str, *, kind: str, owner: str | None, pieces: Sequence[Piece], skip: bool = False
+    ) -> list[str] | None:
+        """Append pieces, each of which may be there once. Returns the ids of those that are there already: nothing is
+        appended then, unless `skip`, which leaves them out. None if there is no such object."""
+        fresh = {piece.id: piece for piece in reversed(pieces)}
+        ids = list(fresh)
+        there: set[str] = set()
+        with self._writing() as connection:
+            # Locks the object, so that of two who append the second one sees what the first one did.
+            found = update(schema.objects).where(self._mine(id, kind, owner)).values(id=id)
+            if connection.execute(found).rowcount == 0:
+                return None
+            for start in range(0, len(ids), CHUNK):
+                some = PIECES.id.in_(ids[start : start + CHUNK])
+                there.update(connection.scalars(select(PIECES.id).where(PIECES.object == id, some)))
+            if skip or not there:
+                append(connection, id, [piece for piece in reversed(fresh.values()) if piece.id not in there])
+        return [each for each in reversed(ids) if each in there]
+
     def remove(self, id: str, *, kind: str, owner: str | None) -> bool:
         """Forget an object and its pieces; returns whether it was there."""
         with self._writing() as connection:
@@ -156,11 +176,31 @@ class Objects:
             row = connection.execute(query).first()
         return piece_of(row) if row is not None else None
 
+    def find_piece(self, piece: str, *, kind: str, owner: str | None) -> Piece | None:
+        """Return a piece of whichever object of a kind; the latest, if several hold it."""
+        query = select(PIECES.id, PIECES.data).join(schema.objects, THINGS.id == PIECES.object)
+        query = query.where(PIECES.id == piece, THINGS.kind == kind, self._alive())
+        if owner is not None:
+            query = query.where(THINGS.owner == owner)
+        with gate(), self._engine.connect() as connection:
+            row = connection.execute(query.order_by(THINGS.seq.desc()).limit(1)).first()
+        return piece_of(row) if row is not None else None
+
     def pieces_page(
-        self, id: str, *, after: str = "", before: str = "", limit: int = 20, ascending: bool = False
+        self,
+        id: str,
+        *,
+        after: str = "",
+        before: str = "",
+        limit: int = 20,
+        ascending: bool = False,
+        first: int | None = None,
     ) -> Page[Piece] | None:
-        """Return a part of them, newest first unless `ascending`. None if there is no piece `after` or `before`."""
+        """Return a part of them, newest first unless `ascending`; of the `first` so many only. None if there is no
+        piece `after` or `before`."""
         query = select(PIECES.id, PIECES.data).where(PIECES.object == id)
+        if first is not None:
+            query = query.where(PIECES.number < first)
         with gate(), self._engine.connect() as connection:
             for cursor, forward in ((after, ascending), (before, not ascending)):
                 if cursor:

@@ -142,3 +142,19 @@ def test_sums_count_objects_and_their_bytes(kept: Objects) -> None:
 
     assert kept.sum_of("file") == (2, 3)
     assert kept.sum_of("file", owner="me") == (1, 2)
+
+
+def test_a_piece_is_found_by_its_id_alone_by_its_owner(kept: Objects) -> None:
+    kept.add(thing("a"), pieces=[Piece("x", b"1"), Piece("y", b"2")])
+    kept.add(thing("b"), pieces=[Piece("x", b"3")])
+
+    assert kept.find_piece("x", kind="file", owner="me") == Piece("x", b"3")
+    assert kept.find_piece("y", kind="file", owner=None) == Piece("y", b"2")
+    assert kept.find_piece("y", kind="file", owner="you") is None
+    assert kept.find_piece("y", kind="batch", owner="me") is None
+
+
+def test_only_the_first_pieces_can_be_listed(kept: Objects) -> None:
+    kept.add(thing("a"), pieces=[Piece(name, b"1") for name in "xyz"])
+
+    assert ids(kept.pieces_page("a", first=2)) == ["y", "x"]
