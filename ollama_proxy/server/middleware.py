@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -42,6 +43,9 @@ EXPOSED = (
 ALLOWED_HEADERS = (
     "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key, x-oproxy-tag"
 )
+
+# Forms with files have limits of their own: they go to the disk as they come.
+STREAMED = re.compile(r"/v1/files/?|/v1/uploads/[^/]+/parts/?")
 
 
 def own_names() -> frozenset[str]:
@@ -118,7 +122,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         return preflight()
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].wait()
-    if (request.content_length or 0) > server.max_body:
+    if (request.content_length or 0) > server.max_body and not STREAMED.fullmatch(request.path):
         # Not one byte of it is waited for.
         raise too_large(server.max_body)
     enter(request, settings)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import account_keys, files, generate, health, messages, models, organization, pages, stored_chat
+from . import account_keys, files, generate, health, messages, models, organization, pages, stored_chat, uploads
 from .row import Row
 
 __all__ = ["ROUTES", "add_routes"]
@@ -26,6 +26,7 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
     Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),
     *files.ROWS,
+    *uploads.ROWS,
     Row(Route("GET", "/v1/health", "Tell the state of the daemon and its backends", None, "Daemon"), health.health),
     Row(Route("GET", "/health", "The same, for load balancers", None, "Daemon"), health.health),
     Row(Route("GET", "/", "Say what this is", None, "Daemon"), pages.landing),
