@@ -7,7 +7,19 @@ from aiohttp import web
 
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import account_keys, files, generate, health, messages, models, organization, pages, stored_chat, uploads
+from . import (
+    account_keys,
+    conversations,
+    files,
+    generate,
+    health,
+    messages,
+    models,
+    organization,
+    pages,
+    stored_chat,
+    uploads,
+)
 from .row import Row
 
 __all__ = ["ROUTES", "add_routes"]
@@ -16,6 +28,7 @@ __all__ = ["ROUTES", "add_routes"]
 ROUTES: tuple[Row, ...] = (
     Row(Route("POST", "/v1/chat/completions", "Answer a conversation", ChatRequest, "Chat"), generate.chat_completions),
     *stored_chat.ROWS,
+    *conversations.ROWS,
     Row(
         Route("POST", "/v1/completions", "Continue a text", CompletionRequest, "Completions"),
         generate.create_completion,

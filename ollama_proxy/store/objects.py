@@ -79,9 +79,10 @@ class Objects:
     ) -> list[str] | None:
         """Append pieces, each of which may be there once. Returns the ids of those that are there already: nothing is
         appended then, unless `skip`, which leaves them out. None if there is no such object."""
-        fresh = {piece.id: piece for piece in reversed(pieces)}
-        ids = list(fresh)
-        there: set[str] = set()
+        fresh: dict[str, Piece] = {}
+        for piece in pieces:
+            fresh.setdefault(piece.id, piece)
+        ids, there = list(fresh), set[str]()
         with self._writing() as connection:
             # Locks the object, so that of two who append the second one sees what the first one did.
             found = update(schema.objects).where(self._mine(id, kind, owner)).values(id=id)
@@ -91,8 +92,8 @@ class Objects:
                 some = PIECES.id.in_(ids[start : start + CHUNK])
                 there.update(connection.scalars(select(PIECES.id).where(PIECES.object == id, some)))
             if skip or not there:
-                append(connection, id, [piece for piece in reversed(fresh.values()) if piece.id not in there])
-        return [each for each in reversed(ids) if each in there]
+                append(connection, id, [piece for piece in fresh.values() if piece.id not in there])
+        return [each for each in ids if each in there]
 
     def remove(self, id: str, *, kind: str, owner: str | None) -> bool:
         """Forget an object and its pieces; returns whether it was there."""

@@ -1,0 +1,176 @@
+"""The handlers of /v1/conversations, and what /v1/responses does with a conversation: load it, and append a turn.
+
+A conversation is kept until it is deleted, and its items with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from ..stored import Stored
+from ..translate import conversations, validate
+from ..translate.openapi import Route
+from ..translate.paging import unknown_cursor
+from ..translate.shapes_conversations import CreateConversation, CreateItems, UpdateConversation
+from .keys import BODY, BOOKS, WALL
+from .reply import json_bytes
+from .row import Row
+from .shelf import kept, new_id, owner_of, sees
+
+if TYPE_CHECKING:
+    from ..store.objects import Objects
+
+__all__ = ["KIND", "ROWS", "append", "load"]
+
+KIND = "conversation"
+
+
+# --- for /v1/responses ------------------------------------------------------------------------------------------------
+
+
+async def load(app: web.Application, id: str, owner: str | None) -> list[dict[str, Any]]:
+    """Return the items of a conversation, oldest first. Raises NotFound where this owner has no such conversation."""
+
+    def found(objects: Objects) -> list[dict[str, Any]] | None:
+        if objects.get(id, kind=KIND, owner=owner) is None:
+            return None
+        return [msgspec.json.decode(piece.data) for piece in objects.pieces(id)]
+
+    items = await kept(app, found)
+    if items is None:
+        raise conversations.not_found(id)
+    return items
+
+
+async def append(app: web.Application, id: str, owner: str | None, items: Sequence[dict[str, Any]]) -> bool:
+    """Put canonical items behind those of a conversation; those that are there already stay where they are. Returns
+    False where the conversation is gone."""
+    pieces = conversations.pieces_of(items)
+    done = await kept(app, lambda objects: objects.join(id, kind=KIND, owner=owner, pieces=pieces, skip=True))
+    return done is not None
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+async def conversation_of(request: web.Request) -> Stored:
+    """Return the conversation that the URL names. Raises NotFound."""
+    id, owner = request.match_info["conversation_id"], sees(request)
+    thing = await kept(request.app, lambda objects: objects.get(id, kind=KIND, owner=owner))
+    if thing is None:
+        raise conversations.not_found(id)
+    return thing
+
+
+async def create_conversation(request: web.Request) -> web.Response:
+    """POST /v1/conversations."""
+    app, books = request.app, request[BOOKS]
+    # Nothing has to be said of a new one, and some clients do not say it in JSON.
+    body = request[BODY] = await request.read()
+    shape, fields = validate.decode(body or b"{}", CreateConversation)
+    books.ignored = validate.ignored_keys(fields, CreateConversation)
+    pieces = conversations.new_items(shape.items or (), lambda prefix: new_id(app, prefix))
+    id, created = new_id(app, "conv_"), app[WALL]()
+    data = conversations.document(id, created, shape.metadata)
+    thing = Stored(id=id, kind=KIND, owner=owner_of(books.caller), created=created, data=data)
+    await kept(app, lambda objects: objects.add(thing, pieces=pieces))
+    return json_bytes(data)
+
+
+async def retrieve_conversation(request: web.Request) -> web.Response:
+    """GET /v1/conversations/{conversation_id}."""
+    return json_bytes((await conversation_of(request)).data)
+
+
+async def update_conversation(request: web.Request) -> web.Response:
+    """POST /v1/conversations/{conversation_id}: other metadata."""
+    body = request[BODY] = await request.read()
+    shape, fields = validate.decode(body, UpdateConversation)
+    request[BOOKS].ignored = validate.ignored_keys(fields, UpdateConversation)
+    thing, owner = await conversation_of(request), sees(request)
+    data = conversations.with_metadata(thing.data, shape.metadata)
+    if not await kept(request.app, lambda objects: objects.change(thing.id, kind=KIND, owner=owner, data=data)):
+        raise conversations.not_found(thing.id)
+    return json_bytes(data)
+
+
+async def delete_conversation(request: web.Request) -> web.Response:
+    """DELETE /v1/conversations/{conversation_id}."""
+    id, owner = request.match_info["conversation_id"], sees(request)
+    if not await kept(request.app, lambda objects: objects.remove(id, kind=KIND, owner=owner)):
+        raise conversations.not_found(id)
+    return json_bytes(conversations.deleted(id))
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+async def create_items(request: web.Request) -> web.Response:
+    """POST /v1/conversations/{conversation_id}/items."""
+    app, books = request.app, request[BOOKS]
+    body = request[BODY] = await request.read()
+    shape, fields = validate.decode(body, CreateItems)
+    unheard = conversations.parse_item_query(request.query.items())
+    books.ignored = (*validate.ignored_keys(fields, CreateItems), *unheard)
+    id, owner = request.match_info["conversation_id"], sees(request)
+    pieces = conversations.new_items(shape.items, lambda prefix: new_id(app, prefix))
+    there = await kept(app, lambda objects: objects.join(id, kind=KIND, owner=owner, pieces=pieces))
+    if there is None:
+        raise conversations.not_found(id)
+    if there:
+        raise conversations.duplicate(there[0])
+    return json_bytes(conversations.write_items(pieces))
+
+
+async def list_items(request: web.Request) -> web.Response:
+    """GET /v1/conversations/{conversation_id}/items."""
+    asked, request[BOOKS].ignored = conversations.parse_listing(request.query.items())
+    thing = await conversation_of(request)
+    page = await kept(
+        request.app,
+        lambda objects: objects.pieces_page(
+            thing.id, after=asked.after, before=asked.before, limit=asked.limit, ascending=asked.ascending
+        ),
+    )
+    if page is None:
+        raise unknown_cursor(asked)
+    return json_bytes(conversations.write_items(page.data, more=page.more))
+
+
+async def retrieve_item(request: web.Request) -> web.Response:
+    """GET /v1/conversations/{conversation_id}/items/{item_id}."""
+    request[BOOKS].ignored = conversations.parse_item_query(request.query.items())
+    thing, id = await conversation_of(request), request.match_info["item_id"]
+    piece = await kept(request.app, lambda objects: objects.piece(thing.id, id))
+    if piece is None:
+        raise conversations.item_not_found(id, thing.id)
+    return json_bytes(piece.data)
+
+
+async def delete_item(request: web.Request) -> web.Response:
+    """DELETE /v1/conversations/{conversation_id}/items/{item_id}: the answer is the conversation."""
+    thing, id = await conversation_of(request), request.match_info["item_id"]
+    if not await kept(request.app, lambda objects: objects.remove_piece(thing.id, id)):
+        raise conversations.item_not_found(id, thing.id)
+    return json_bytes(thing.data)
+
+
+GROUP = "Conversations"
+ALL = "/v1/conversations"
+ONE = f"{ALL}/{{conversation_id}}"
+ITEMS = f"{ONE}/items"
+ITEM = f"{ITEMS}/{{item_id}}"
+ROWS: tuple[Row, ...] = (
+    Row(Route("POST", ALL, "Begin a conversation", CreateConversation, GROUP), create_conversation),
+    Row(Route("GET", ONE, "Show a conversation", None, GROUP), retrieve_conversation),
+    Row(Route("POST", ONE, "Change its metadata", UpdateConversation, GROUP), update_conversation),
+    Row(Route("DELETE", ONE, "Delete it with its items", None, GROUP), delete_conversation),
+    Row(Route("POST", ITEMS, "Add items", CreateItems, GROUP), create_items),
+    Row(Route("GET", ITEMS, "List the items", None, GROUP), list_items),
+    Row(Route("GET", ITEM, "Show an item", None, GROUP), retrieve_item),
+    Row(Route("DELETE", ITEM, "Take an item out", None, GROUP), delete_item),
+)
