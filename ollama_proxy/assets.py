@@ -1,4 +1,5 @@
-"""The files of the documentation page, read from package data. Never the network, never a path a client gave.
+"""The files of the documentation page and the table of OpenAI's routes, read from package data. Never the network,
+never a path a client gave.
 
 Swagger UI (npm's swagger-ui-dist 5.35.0, Apache-2.0, unchanged) is shipped gzipped, as it is served: those bytes go
 out with `content-encoding: gzip`.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["MEDIA_TYPES", "asset"]
+__all__ = ["MEDIA_TYPES", "asset", "openai_routes"]
 
 # Every file below /docs/ that is package data.
 MEDIA_TYPES = {
@@ -24,3 +25,8 @@ def asset(name: str) -> bytes | None:
     if name not in MEDIA_TYPES:
         return None
     return files(__package__).joinpath("data", "swagger", f"{name}.gz").read_bytes()
+
+
+def openai_routes() -> list[str]:
+    """Return OpenAI's routes: each a method, a tab and a path with its names in braces."""
+    return files(__package__).joinpath("data", "openai", "routes.tsv").read_text(encoding="utf-8").splitlines()

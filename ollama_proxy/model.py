@@ -8,7 +8,7 @@ came, as plain mappings, and never changed in place. Nothing here waits, logs or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -249,13 +249,19 @@ class Embedding(Struct, frozen=True, kw_only=True):
 
 
 class Call(Struct, frozen=True):
-    """One HTTP request to a backend, as a back wrote it. `body` is JSON bytes, `path` starts with "/"."""
+    """One HTTP request to a backend, as a back wrote it. `body` is JSON bytes, `path` starts with "/".
+
+    `as_is`: it is a client's own, sent as it came (a path with its query, encoded already); then `upload` may stand in
+    for the body: what comes of it is sent as it comes, once.
+    """
 
     method: str
     path: str
     body: bytes | None = None
     headers: Mapping[str, str] = {}
     stream: bool = False
+    as_is: bool = False
+    upload: AsyncIterable[bytes] | None = None
 
 
 Capability = Literal["completion", "tools", "insert", "vision", "embedding", "thinking", "audio", "image"]

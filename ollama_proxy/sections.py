@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ from .sections_help import help
 from .sections_state import Batches, Embeddings, Files, Moderations, Responses
 
 __all__ = [
+    "GROUPS",
     "TIERS",
     "Auth",
     "BackendSettings",
@@ -75,6 +76,14 @@ EMBEDDED = ("embedded",)
 REMOTE = ("ollama", "openai")
 
 
+# What another kind of model answers, or another server keeps.
+Group = Literal[
+    "agents", "assistants", "audio", "chatkit", "containers", "decisions", "evals", "fine_tuning", "images", "live",
+    "realtime", "safety", "skills", "vector_stores", "videos", "webhooks",
+]  # fmt: skip
+GROUPS: tuple[str, ...] = get_args(Group)
+
+
 class BackendSettings(Struct, frozen=True, kw_only=True):
     """One backend."""
 
@@ -97,9 +106,10 @@ class BackendSettings(Struct, frozen=True, kw_only=True):
         Annotated[int, help("Requests it answers at once; 0: any number. Not set: as [queue] says.", ge=0)] | None
     ) = None
     serves: Annotated[
-        tuple[str, ...],
+        tuple[Group, ...],
         help(
-            "Groups of routes that are forwarded to it as they are: audio, images, realtime and others.",
+            f"Groups of OpenAI's routes that are forwarded to it as they are: {', '.join(GROUPS)}.",
+            expect=f"a list of {', '.join(GROUPS)}",
             only=("openai",),
         ),
     ] = ()

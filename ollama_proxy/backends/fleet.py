@@ -7,8 +7,8 @@ A backend that a new config no longer has is closed when its last running call h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 
 from ..errors import BackendError, UpstreamDown
@@ -162,6 +162,19 @@ class Fleet:
             # The config was exchanged between choosing the model and calling it.
             raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
         return Borrowed(member, call, turn, behind=behind)
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[Backend]:
+        """Keep a backend open for what is more than a call (a WebSocket)."""
+        member = self.members.get(name)
+        if member is None:
+            raise UpstreamDown(f"The backend '{name}' has just been removed from the configuration.", backend=name)
+        member.running += 1
+        try:
+            yield member.backend
+        finally:
+            member.running -= 1
+            await member.release()
 
     def __getitem__(self, name: str) -> Backend:
         return self.members[name].backend

@@ -6,16 +6,22 @@ line reader refuses lines over 512 KiB, which one batch of embeddings passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 import aiohttp
 from yarl import URL
 
-from ..errors import BackendError, UpstreamDown, UpstreamSlow
+from ..errors import BackendError, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ..model import Call
 
 __all__ = ["Client", "HttpReply", "gate"]
+
+# What aiohttp would add to a client's own request.
+AUTOMATIC = ("accept", "content-type", "user-agent")
+# The largest message of a WebSocket (bytes): OpenAI's take 15 MiB of sound, which is a third more in base64.
+LARGEST_MESSAGE = 32 * 1024 * 1024
 
 
 class gate:  # noqa: N801  (used as `with gate(…)`, like a function)
@@ -156,6 +162,8 @@ class Client:
         A kept connection may have been closed by the server just as we wrote to it (uvicorn does so after 5 s of
         silence). Nothing was answered then, so the call is made once more, on a new connection.
         """
+        if call.as_is:
+            return await self._pass_on(call)
         url = self._urls.get(call.path)
         if url is None:
             url = self._urls[call.path] = URL(self.url + call.path)
@@ -168,6 +176,37 @@ class Client:
                 return await session.request(
                     call.method, url, headers={**headers, "connection": "close"}, data=call.body, allow_redirects=False
                 )
+
+    async def _pass_on(self, call: Call) -> aiohttp.ClientResponse:
+        """Send a client's own request. What it uploads cannot be sent twice, and whether any other may be is not known
+        here; so no connection is used that may have been closed meanwhile."""
+        url = URL(self.url + call.path, encoded=True)
+        data = call.upload if call.upload is not None else call.body
+        with gate(self.name, self.hint):
+            return await self._open_session().request(
+                call.method, url, headers=call.headers, data=data, allow_redirects=False, skip_auto_headers=AUTOMATIC
+            )
+
+    @asynccontextmanager
+    async def connect(self, call: Call, protocols: Sequence[str]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket by a client's own request; leaving closes it. Raises UpstreamFailed where it is refused."""
+        url = URL(self.url + call.path, encoded=True)
+        with gate(self.name, self.hint):
+            try:
+                socket = await self._open_session().ws_connect(
+                    url, protocols=protocols, headers=call.headers, max_msg_size=LARGEST_MESSAGE
+                )
+            except aiohttp.WSServerHandshakeError as exc:
+                raise UpstreamFailed(
+                    f"The backend '{self.name}' refused the WebSocket (status {exc.status}).",
+                    backend=self.name,
+                    # What is wrong with our key is not the client's fault.
+                    status=exc.status if exc.status in (400, 404, 429) else 502,
+                ) from exc
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def fetch(self, call: Call) -> tuple[int, bytes]:
         """Send `call` and return (status, whole body)."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NoReturn
+
+from aiohttp import ClientWebSocketResponse
 
 from ..errors import ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
@@ -51,9 +53,13 @@ class OpenAIBackend:
         sent = {key.lower(): value for key, value in (headers or {}).items()}
         if api_key:
             sent.setdefault("authorization", f"Bearer {api_key}")
-        self._client = Client(
-            name=name, url=url, hint=self.hint, headers=sent,
-            connect_timeout=connect_timeout, read_timeout=read_timeout, pool=pool,
+        self._client, self._once = (
+            Client(
+                name=name, url=url, hint=self.hint, headers=sent, pool=pool, reuse=reuse,
+                connect_timeout=connect_timeout, read_timeout=read_timeout,
+            )
+            # The second is for what is passed on as it is, and so can only be sent once.
+            for reuse in (True, False)
         )  # fmt: skip
         self._clock = clock
         self._models: tuple[ModelInfo, ...] | None = None
@@ -70,7 +76,7 @@ class OpenAIBackend:
     async def open(self, call: Call) -> AsyncIterator[HttpReply]:
         if not self._client.url:
             raise UpstreamDown(f"The backend '{self.name}' has no url under [backends.{self.name}].", backend=self.name)
-        async with self._client.open(call) as reply:
+        async with (self._once if call.as_is else self._client).open(call) as reply:
             if 300 <= reply.status < 400:
                 # A redirected POST would lose its body, or its key to another host.
                 to = reply.headers.get("location", "elsewhere")
@@ -79,6 +85,10 @@ class OpenAIBackend:
                     backend=self.name,
                 )
             yield reply
+
+    def connect(self, call: Call, protocols: Sequence[str]) -> AbstractAsyncContextManager[ClientWebSocketResponse]:
+        """Open a WebSocket by a client's own request. Raises errors.BackendError."""
+        return self._once.connect(call, protocols)
 
     # --- what is there ----------------------------------------------------------------------------------------
 
@@ -161,3 +171,4 @@ class OpenAIBackend:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        await self._once.aclose()

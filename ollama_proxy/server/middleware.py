@@ -23,6 +23,7 @@ from ..recorder.daemonlog import request_id
 from ..settings import Settings
 from .dialects import dialect_of
 from .door import enter, needs_accounts
+from .groups import group_of
 from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 from .recording import record
@@ -36,7 +37,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What a browser's script may read of an answer. OpenAI exposes X-Request-ID; ours come beside it.
 EXPOSED = (
     "x-request-id, openai-processing-ms, openai-version, x-oproxy-backend, x-oproxy-model, x-oproxy-ignored, "
-    "x-oproxy-schema-miss, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
+    "x-oproxy-schema-miss, x-oproxy-moderation, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
@@ -45,7 +46,7 @@ ALLOWED_HEADERS = (
 )
 
 # Forms with files have limits of their own: they go to the disk as they come.
-STREAMED = re.compile(r"/v1/files/?|/v1/uploads/[^/]+/parts/?")
+STREAMED = re.compile(r"/v1/files/?|/v1/uploads/[^/]+/parts/?|/api/blobs/[^/]+/?")
 
 
 def own_names() -> frozenset[str]:
@@ -122,7 +123,9 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         return preflight()
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].wait()
-    if (request.content_length or 0) > server.max_body and not STREAMED.fullmatch(request.path):
+    if (request.content_length or 0) > server.max_body and not (
+        STREAMED.fullmatch(request.path) or (group_of(request.path) and request.content_type.startswith("multipart/"))
+    ):
         # Not one byte of it is waited for.
         raise too_large(server.max_body)
     enter(request, settings)
@@ -196,9 +199,13 @@ def head(request: web.Request) -> dict[str, str]:
         "x-request-id": books.id,
         "openai-processing-ms": str(round(elapsed * 1000)),
         "openai-version": "2020-10-01",
-        "x-oproxy-backend": books.backend,
-        "x-oproxy-model": header_text(books.served),
+        # In place of aiohttp's, which tells versions.
+        "server": "oproxy",
     }
+    if books.backend:
+        headers["x-oproxy-backend"] = books.backend
+    if books.served:
+        headers["x-oproxy-model"] = header_text(books.served)
     if books.queued is not None:
         headers["x-oproxy-queue-ms"] = str(round(books.queued * 1000))
     limits = books.limits if books.limits is not None else request.app[CLERK].gate.look(books)
@@ -208,6 +215,8 @@ def head(request: web.Request) -> dict[str, str]:
         headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
     if miss := books.notes.get("schema_miss"):
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
+    if judge := books.notes.get("moderation"):
+        headers["x-oproxy-moderation"] = header_text(str(judge))
     headers |= dialect_of(request.path).headers(headers)
     if origin := request.headers.get("origin"):
         settings = request.app[ENGINE].snapshot.settings

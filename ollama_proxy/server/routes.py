@@ -10,13 +10,18 @@ from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import (
     account_keys,
     conversations,
+    elsewhere,
     files,
     generate,
+    groups,
     health,
     messages,
     models,
+    ollama_api,
+    ollama_api_models,
     organization,
     pages,
+    responses,
     stored_chat,
     uploads,
 )
@@ -34,10 +39,13 @@ ROUTES: tuple[Row, ...] = (
         generate.create_completion,
     ),
     Row(Route("POST", "/v1/embeddings", "Embed texts", EmbeddingRequest, "Embeddings"), generate.create_embedding),
+    *responses.ROWS,
     *messages.ROWS,
     Row(Route("GET", "/v1/models", "List the models and aliases", None, "Models"), models.list_models),
     Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
     Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),
+    *ollama_api.ROWS,
+    *ollama_api_models.ROWS,
     *files.ROWS,
     *uploads.ROWS,
     Row(Route("GET", "/v1/health", "Tell the state of the daemon and its backends", None, "Daemon"), health.health),
@@ -110,6 +118,8 @@ def add_routes(app: web.Application) -> None:
             # First, for a name may hold slashes and would take the last one for its own.
             add(app, row, f"{path}/")
         add(app, row, path)
+    # Behind all others: it takes what nobody else does.
+    app.router.add_route("*", f"{groups.BASE}{{rest:.*}}", elsewhere.handler())
 
 
 def add(app: web.Application, row: Row, path: str) -> None:

@@ -82,6 +82,8 @@ class FakeOpenAI:
         self.key = ""
         self.calls: list[Recorded] = []
         self.gone = asyncio.Event()
+        # What is answered on every path that it does not know; None: 404.
+        self.elsewhere: Answer | None = None
         self._scripts: dict[str, list[Answer]] = {}
 
     def script(self, path: str, *answers: Answer) -> None:
@@ -101,6 +103,8 @@ class FakeOpenAI:
         if path == MODELS:
             return web.json_response({"object": "list", "data": self.models})
         if path not in (CHAT, COMPLETIONS, EMBEDDINGS):
+            if self.elsewhere is not None:
+                return await self._play(request, self.elsewhere)
             return error(404, "Invalid URL", "invalid_request_error", None)
         return await self._answer(request, path, call.body)
 
