@@ -13,6 +13,7 @@ import importlib.util
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from importlib.resources import files
@@ -154,11 +155,13 @@ class EmbeddedBackend:
         command: Sequence[str] = (),
         sources: Mapping[str, weights.Source] = weights.SOURCES,
         needed: Sequence[str] = NEEDED,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self._data_dir, self._sources, self._needed = data_dir, sources, tuple(needed)
         self._context, self._threads, self._slots = context, threads, slots
         self._idle = idle
+        self._clock, self._wall = clock, wall
         self._http: dict[str, Any] = {
             "connect_timeout": connect_timeout,
             "read_timeout": read_timeout,
@@ -266,6 +269,8 @@ class EmbeddedBackend:
 
     async def running(self) -> tuple[Running, ...]:
         """List the started children; `size` is the memory they hold."""
+        # Their own clock counts from wherever it began.
+        since = self._wall() - self._clock()
         return tuple(
             [
                 Running(
@@ -273,7 +278,7 @@ class EmbeddedBackend:
                     backend=self.name,
                     size=await _resident(pid),
                     context=post.info(self.name, self._context).context,
-                    expires_at=post.child.expires_at,
+                    expires_at=None if post.child.expires_at is None else since + post.child.expires_at,
                 )
                 for post in self._posts
                 if (pid := post.child.pid) is not None and post.child.address is not None

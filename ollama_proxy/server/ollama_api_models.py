@@ -314,7 +314,7 @@ def own(engine: Engine, target: Target) -> Backend:
     if backend.kind == "ollama":
         return backend
     raise Unsupported(
-        f"The model '{target.info.id}' is the backend '{backend.name}''s, which is no Ollama and cannot do this."
+        f"The model '{target.info.id}' is of the backend '{backend.name}', which is no Ollama and cannot do this."
     )
 
 

@@ -236,11 +236,11 @@ async def test_health_is_idle_then_up_then_idle_again(tmp_path: Path) -> None:
 
 async def test_running_lists_started_children_with_their_memory(tmp_path: Path) -> None:
     install(tmp_path, CHAT_MODEL, EMBEDDING_MODEL)
-    async with backend(tmp_path, clock=lambda: 1000.0, idle=300.0) as made:
+    async with backend(tmp_path, clock=lambda: 1000.0, wall=lambda: 1_700_000_000.0, idle=300.0) as made:
         assert await made.running() == ()
         await made.load(EMBEDDING_MODEL)
         (running,) = await made.running()
-        assert (running.id, running.context, running.expires_at) == (EMBEDDING_MODEL, 512, 1300.0)
+        assert (running.id, running.context, running.expires_at) == (EMBEDDING_MODEL, 512, 1_700_000_300.0)
         assert sys.platform == "win32" or (running.size is not None and running.size > 1_000_000)
 
 
@@ -252,7 +252,7 @@ async def test_keep_alive_is_understood_as_ollama_does(
     tmp_path: Path, keep_alive: str | int, expires: float | None
 ) -> None:
     install(tmp_path, CHAT_MODEL)
-    async with backend(tmp_path, clock=lambda: 1000.0) as made:
+    async with backend(tmp_path, clock=lambda: 1000.0, wall=lambda: 1000.0) as made:
         await made.load(CHAT_MODEL, keep_alive=keep_alive)
         assert [running.expires_at for running in await made.running()] == [expires]
 
