@@ -59,7 +59,7 @@ async def count_tokens(request: web.Request) -> web.Response:
 def note_tag(books: Books, shape: MessagesRequest) -> None:
     """Take the person's id for the request's tag, where no header gives one."""
     if not books.tag and shape.metadata is not None:
-        books.tag = (shape.metadata.user_id or "")[:200]
+        books.tag = messages.tag_of(shape.metadata.user_id or "")[:200]
 
 
 ROWS: tuple[Row, ...] = (

@@ -19,7 +19,7 @@ from .messages_tools import parse_choice, parse_tools
 from .messages_write import MessageWriter, Thoughts, whole
 from .validate import decode, ignored_keys
 
-__all__ = ["MessageWriter", "Thoughts", "parse", "parse_shape", "renamed", "thoughts_of", "whole"]
+__all__ = ["MessageWriter", "Thoughts", "parse", "parse_shape", "renamed", "tag_of", "thoughts_of", "whole"]
 
 # How hard a budget of thinking tokens is, up to so many.
 BUDGETS = ((4096, "low"), (16384, "medium"))
@@ -77,6 +77,21 @@ def thoughts_of(request: wire.CountTokensRequest) -> Thoughts:
 def renamed(ignored: Iterable[str]) -> tuple[str, ...]:
     """Return the names of parameters without effect as this API calls them."""
     return tuple(dict.fromkeys(NAMES.get(name, name) for name in ignored))
+
+
+def tag_of(user_id: str) -> str:
+    """Return what a person's id says of them. Claude Code writes JSON, in which only the session tells requests apart:
+    {"device_id": …, "account_uuid": …, "session_id": …}."""
+    if user_id.startswith("{"):
+        try:
+            return msgspec.json.decode(user_id, type=_Session).session_id
+        except (msgspec.MsgspecError, RecursionError):
+            return user_id
+    return user_id
+
+
+class _Session(msgspec.Struct):
+    session_id: str
 
 
 def _sampling(request: wire.MessagesRequest) -> Sampling:

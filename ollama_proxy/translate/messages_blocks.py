@@ -55,7 +55,7 @@ class Conversation:
         for index, turn in enumerate(turns):
             path = f"messages[{index}]"
             if turn.role == "system":
-                yield from self.system(turn.content if isinstance(turn.content, str) else self._texts(turn, path))
+                yield from self._aside(turn, path, first=index == 0)
             elif isinstance(turn.content, str):
                 if turn.content or turn.role == "user":
                     yield hub.Message(turn.role, (hub.Text(turn.content),))
@@ -65,11 +65,21 @@ class Conversation:
             else:
                 yield from self._user(turn.content, f"{path}.content")
 
-    def _texts(self, turn: wire.Turn, path: str) -> list[wire.TextBlock]:
-        texts = [block for block in turn.content if isinstance(block, wire.TextBlock)]
-        if len(texts) < len(turn.content):
-            raise Invalid("`system` messages hold text only.", param=f"{path}.content")
-        return texts
+    def _aside(self, turn: wire.Turn, path: str, *, first: bool) -> Iterator[hub.Message]:
+        """Yield instructions that stand among the turns. Many chat templates take none after the beginning, so there
+        the person says them, marked as Claude Code marks its own."""
+        texts: list[wire.TextBlock] = []
+        for index, block in enumerate(
+            [wire.TextBlock(turn.content)] if isinstance(turn.content, str) else turn.content
+        ):
+            if not isinstance(block, wire.TextBlock):
+                raise Invalid("`system` messages hold text only.", param=f"{path}.content[{index}]")
+            texts.append(block)
+        if first:
+            yield from self.system(texts)
+        elif texts:
+            text = "\n".join(block.text for block in texts)
+            yield hub.Message("user", (hub.Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
 
     def _assistant(self, blocks: Sequence[wire.Block], path: str) -> Iterator[hub.Part]:
         for index, block in enumerate(blocks):
