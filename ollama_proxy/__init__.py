@@ -42,6 +42,7 @@ Layers; a module imports only from lower ones:
    `gate`, `spend`    which limits hold for a request and whether it fits them; the budgets, and who is told
    `turns`       how many requests a backend answers at once, and who is next
    `clerk`       closes the books: the cost, limits and budgets settled, the row in the ledger
+   `batches`, `batchlines`, `batchfiles`   batches from one state to the next, their lines, their files
    `jobs`        what runs without a request: reloading the config
 5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table,
                  `door` finds out who asks, `accounting` opens and tends the books, `tls` serves the certificate

@@ -41,6 +41,9 @@ LAYERS: dict[str, int] = {
     "pricing": 3,
     "certs": 3,
     "blobs": 3,
+    "batchfiles": 4,
+    "batchlines": 4,
+    "batches": 4,
     "backends": 3,
     "engine": 4,
     "fanout": 4,
@@ -72,6 +75,9 @@ NEIGHBOURS = {
     ("engine", "gate"),
     ("engine", "turns"),
     ("clerk", "gate"),
+    ("batches", "batchfiles"),
+    ("batches", "batchlines"),
+    ("batchlines", "batchfiles"),
     ("gate", "spend"),
 }
 # Layers 0 to 2 are arithmetic: nothing that waits, asks the machine, throws dice or tells the time.

@@ -29,9 +29,10 @@ from ..settings import BackendSettings, Loaded, Settings
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
-from . import accounting, files, sweep
+from . import accounting, batches, files, sweep
 from .keys import (
     ACCOUNTS,
+    BATCHES,
     BLOBS,
     CLERK,
     CLOCK,
@@ -92,6 +93,7 @@ def build_app(
         new_id=new_id,
         clock=clock,
     )
+    batches.prepare(app)
     app[CLERK] = Clerk(gate, settings, clock=clock, opening=app[ACCOUNTS].settled)
     app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
     if reload is not None:
@@ -117,6 +119,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")
     tasks.start(sweep.run(app), name="sweep")
+    tasks.start(app[BATCHES].watch(), name="batches-left")
     tasks.start(warm(app), name="prices")
     yield
     await tasks.aclose()

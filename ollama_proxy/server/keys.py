@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ..batches import Runner
 from ..blobs import Blobs
 from ..clerk import Clerk
 from ..engine import Engine
@@ -20,6 +21,7 @@ from .accounts import Accounts
 
 __all__ = [
     "ACCOUNTS",
+    "BATCHES",
     "BLOBS",
     "BODY",
     "BOOKS",
@@ -47,6 +49,7 @@ FAILURES = web.AppKey("failures", MemoryLimiter)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 # The bytes of files.
 BLOBS = web.AppKey("blobs", Blobs)
+BATCHES = web.AppKey("batches", Runner)
 # The ids of the uploads whose parts are being joined.
 UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.

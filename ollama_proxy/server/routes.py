@@ -9,6 +9,7 @@ from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import (
     account_keys,
+    batches,
     conversations,
     elsewhere,
     files,
@@ -48,6 +49,7 @@ ROUTES: tuple[Row, ...] = (
     *ollama_api_models.ROWS,
     *files.ROWS,
     *uploads.ROWS,
+    *batches.ROWS,
     Row(Route("GET", "/v1/health", "Tell the state of the daemon and its backends", None, "Daemon"), health.health),
     Row(Route("GET", "/health", "The same, for load balancers", None, "Daemon"), health.health),
     Row(Route("GET", "/", "Say what this is", None, "Daemon"), pages.landing),
