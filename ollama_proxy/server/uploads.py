@@ -7,7 +7,7 @@ What is not completed in an hour is over, and its parts go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +30,8 @@ __all__ = ["ROWS", "expire"]
 Record = dict[str, Any]
 
 PENDING, COMPLETED, CANCELLED, EXPIRED = "pending", "completed", "cancelled", "expired"
+# Nobody is told this as a status: it soon has another.
+BUSY = "being completed or cancelled"
 # Seconds an upload may take.
 TIME = 3600
 # Seconds it is remembered after that, so that who comes late is told what became of it.
@@ -95,6 +97,8 @@ async def add_part(request: web.Request) -> web.Response:
     """POST /v1/uploads/{upload_id}/parts"""
     app = request.app
     upload = await pending(request)
+    if upload.id in app[UPLOADS]:
+        raise over(upload.id, BUSY)
     refuse_large(request, PART_MAX, PART_LIMIT)
     total = app[ENGINE].snapshot.settings.files.max_total
     id, now = new_id(app, "part_", 24), int(app[WALL]())
@@ -113,47 +117,59 @@ async def add_part(request: web.Request) -> web.Response:
 
 async def complete_upload(request: web.Request) -> web.Response:
     """POST /v1/uploads/{upload_id}/complete"""
-    app = request.app
     asked, fields = validate.decode(await request.read(), CompleteUploadRequest)
     request[BOOKS].ignored = validate.ignored_keys(fields, CompleteUploadRequest)
-    upload = await pending(request)
-    # Of two at once only one gets here: nothing was waited for since the look.
-    app[UPLOADS].add(upload.id)
-    # Done to the end even if the client leaves: it would find an upload that is neither here nor there.
-    done = await asyncio.shield(app[TASKS].start(complete(app, upload, asked), name=f"complete-{upload.id}"))
-    if isinstance(done, OproxyError):
-        raise done
+    done = await alone(request, lambda upload: complete(request.app, upload, asked))
     return answer(done, COMPLETED)
-
-
-async def complete(app: web.Application, upload: Upload, asked: CompleteUploadRequest) -> Upload | OproxyError:
-    """Make a file of the parts. Where that fails, the upload stays as it was, and the error is returned."""
-    try:
-        pieces = await kept(app, lambda objects: objects.pieces(upload.id))
-        check_parts(upload, asked.part_ids, {piece.id: msgspec.json.decode(piece.data, type=Part) for piece in pieces})
-        done = await completed(app, upload, asked)
-        await drop_parts(app, upload)
-    except OproxyError as exc:
-        return exc
-    else:
-        return done
-    finally:
-        app[UPLOADS].discard(upload.id)
 
 
 async def cancel_upload(request: web.Request) -> web.Response:
     """POST /v1/uploads/{upload_id}/cancel"""
-    upload = await pending(request)
-    if not await change(request.app, upload, status=CANCELLED):
+    return answer(await alone(request, lambda upload: cancel(request.app, upload)), CANCELLED)
+
+
+async def alone(request: web.Request, work: Callable[[Upload], Awaitable[Upload]]) -> Upload:
+    """Do something with the upload that the URL names while nobody else does. It is done to the end even if the client
+    leaves: it would find an upload that is neither here nor there. Raises what `work` raises, NotFound and Invalid."""
+    busy, id = request.app[UPLOADS], request.match_info["upload_id"]
+
+    async def run() -> Upload | OproxyError:
+        if id in busy:
+            return over(id, BUSY)
+        busy.add(id)
+        try:
+            return await work(await pending(request))
+        except OproxyError as exc:
+            return exc
+        finally:
+            busy.discard(id)
+
+    task: asyncio.Task[Upload | OproxyError] = request.app[TASKS].start(run(), name=f"upload-{id[:40]}")
+    done = await asyncio.shield(task)
+    if isinstance(done, OproxyError):
+        raise done
+    return done
+
+
+async def complete(app: web.Application, upload: Upload, asked: CompleteUploadRequest) -> Upload:
+    """Make a file of the parts. Where that fails, the upload stays as it was."""
+    pieces = await kept(app, lambda objects: objects.pieces(upload.id))
+    check_parts(upload, asked.part_ids, {piece.id: msgspec.json.decode(piece.data, type=Part) for piece in pieces})
+    done = await joined(app, upload, asked)
+    await drop_parts(app, upload)
+    return done
+
+
+async def cancel(app: web.Application, upload: Upload) -> Upload:
+    if not await change(app, upload, status=CANCELLED):
         raise over(upload.id, "over")
-    await drop_parts(request.app, upload)
-    return answer(upload, CANCELLED)
+    await drop_parts(app, upload)
+    return upload
 
 
 async def pending(request: web.Request) -> Upload:
     """Return the upload that the URL names, if something can still be done with it. Raises NotFound and Invalid."""
-    app, id = request.app, request.match_info["upload_id"]
-    owner = sees(request)
+    app, id, owner = request.app, request.match_info["upload_id"], sees(request)
     thing = await kept(app, lambda objects: objects.get(id, kind="upload", owner=owner))
     if thing is None:
         raise files.no_upload(id)
@@ -162,8 +178,6 @@ async def pending(request: web.Request) -> Upload:
         raise over(id, thing.status)
     if upload.expires_at <= app[WALL]():
         raise over(id, EXPIRED)
-    if id in app[UPLOADS]:
-        raise over(id, "being completed")
     return upload
 
 
@@ -195,7 +209,7 @@ def check_parts(upload: Upload, ids: Sequence[str], parts: dict[str, Part]) -> N
         )
 
 
-async def completed(app: web.Application, upload: Upload, asked: CompleteUploadRequest) -> Upload:
+async def joined(app: web.Application, upload: Upload, asked: CompleteUploadRequest) -> Upload:
     """Join the parts that are asked for, and note what has become of the upload."""
     blobs, id = app[BLOBS], new_id(app, "file-", 24)
     async with blobs.open_new(id, digest=asked.md5 is not None) as sink:

@@ -42,7 +42,7 @@ class Desk(NamedTuple):
         async with self.http.request(method, path, headers=headers, **kwargs) as response:
             return response.status, await response.json()
 
-    async def upload(self, data: bytes = b"hello", *, name: str = "a.txt", key: str = "", **fields: str) -> Any:
+    async def upload(self, data: bytes = b"hello", /, *, name: str = "a.txt", key: str = "", **fields: str) -> Any:
         """Upload a file; return its object."""
         status, made = await self.ask(
             "POST", "/v1/files", key=key, data=form(data, name=name, **{"purpose": "user_data", **fields})
