@@ -1,5 +1,5 @@
-"""A row that comes alone, committed at once on the event loop: in SQLite that takes a fourth of what it costs to wake
-another thread and be woken by it, and the loop would have nothing else to do.
+"""Rows committed on the event loop: in SQLite that takes a fourth of what it costs to wake another thread and be woken
+by it, and the loop would have nothing else to do.
 
 Only where it cannot take long: it waits for no other writer, leaves the log's way into the file to the thread, and
 steps back for a while when the disk was slow. What it does not write, the thread writes. Never raises.
@@ -8,7 +8,8 @@ steps back for a while when the disk was slow. What it does not write, the threa
 from __future__ import annotations
 
 import time
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
 
 from ..account import Entry
 from .store import Store
@@ -21,44 +22,89 @@ BY_THREAD = 250
 # A commit that took longer (seconds) says that the disk is slow; then the thread does it for so long.
 SLOW = 0.02
 AGAIN = 2.0
+# Rows in one commit.
+MOST = 64
+
+Waiting = tuple[Entry, "Future[None]"]
 
 
 class Direct:
-    """Writes at most one row each time the loop comes round: of those that end together the others share a commit.
-    `thread` writes what this does not."""
+    """A row that comes alone is committed at once; those that come after it in the same round of the loop share a
+    commit in the next, and so on while it goes on like that. `thread` writes what this does not, `leave` gives it to
+    it."""
 
-    def __init__(self, store: Store, loop: AbstractEventLoop, thread: Writer) -> None:
+    def __init__(
+        self, store: Store, loop: AbstractEventLoop, thread: Writer, leave: Callable[[Sequence[Waiting]], None]
+    ) -> None:
         self._writer = Writer(store, patient=False)
-        self._thread = thread
         self._loop = loop
-        self._free = True
-        self._count = 0
+        self._thread = thread
+        self._leave = leave
+        self._busy = False
+        self._gathered: list[Waiting] = []
+        self._left = BY_THREAD
         self._not_before = 0.0
 
-    def write(self, entry: Entry) -> bool:
-        """Commit a row; return False where the thread is to do it."""
-        if not self._free:
-            return False
-        began = time.monotonic()
-        self._count += 1
-        if self._count % BY_THREAD == 0 or began < self._not_before:
-            return False
-        self._free = False
+    @property
+    def waiting(self) -> int:
+        """How many rows are to be committed in the next round."""
+        return len(self._gathered)
+
+    def write(self, entry: Entry) -> Future[None] | bool:
+        """Commit a row and return True; or return what is done when it is committed, False where the thread is to do
+        it."""
+        if self._busy:
+            waiter: Future[None] = self._loop.create_future()
+            self._gathered.append((entry, waiter))
+            return waiter
+        self._busy = True
         self._loop.call_soon(self._come_round)
+        return self._commit((entry,))
+
+    def flush(self) -> None:
+        """Write what was gathered, or leave it to the thread."""
+        gathered, self._gathered = self._gathered, []
+        for start in range(0, len(gathered), MOST):
+            items = gathered[start : start + MOST]
+            if self._commit([entry for entry, _ in items]):
+                release(items)
+            else:
+                self._leave(items)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _commit(self, entries: Sequence[Entry]) -> bool:
+        began = time.monotonic()
+        self._left -= len(entries)
+        if self._left <= 0 or began < self._not_before:
+            self._left = BY_THREAD
+            return False
         try:
-            refused = self._writer.insert([entry])
+            refused = self._writer.insert(entries)
         except Exception:
-            # Locked, full, gone: the thread knows what to do about each. It looks first whether the row is in.
+            # Locked, full, gone: the thread knows what to do about each. It looks first which rows are in.
             self._thread.doubtful = True
             self.close()
             self._not_before = began + 1.0
             return False
         if time.monotonic() - began > SLOW:
             self._not_before = began + AGAIN
+        if refused:
+            # What no database holds is counted where all that is lost is counted.
+            self._thread.doubtful = True
         return not refused
 
-    def close(self) -> None:
-        self._writer.close()
-
     def _come_round(self) -> None:
-        self._free = True
+        if self._gathered:
+            self._loop.call_soon(self._come_round)
+            self.flush()
+        else:
+            self._busy = False
+
+
+def release(items: Sequence[Waiting]) -> None:
+    for _, waiter in items:
+        # One whose request was cancelled is done already.
+        if not waiter.done():
+            waiter.set_result(None)

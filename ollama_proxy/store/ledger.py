@@ -1,5 +1,5 @@
-"""The ledger's one writer: a thread that commits what waits, all of it at once, and an asyncio face in front of it. A
-row that comes alone is committed without the thread (`direct`).
+"""The ledger's one writer: a thread that commits what waits, all of it at once, and an asyncio face in front of it. In
+a file that is well, rows are committed without the thread (`direct`).
 
 `await write(entry)` returns when the row is committed, so that an answer may end after it. A database that fails never
 holds an answer up: rows wait in a bounded buffer until it works again, and the state says so. Never decides whether
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..account import Entry
-from .direct import Direct
+from .direct import Direct, Waiting, release
 from .fault import why
 from .store import Store
 from .writer import Writer
@@ -64,7 +64,7 @@ class Ledger:
         self._loop, self._clock = loop, clock
         self._on_change = store.on_change
         self._writer = Writer(store)
-        self._direct = Direct(store, loop, self._writer) if store.place.file is not None else None
+        self._direct = Direct(store, loop, self._writer, self._leave) if store.place.file is not None else None
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         # Each of these has one thread that writes it: the loop's the first two, the writer's the others.
         self._taken, self._dropped = 0, 0
@@ -84,7 +84,7 @@ class Ledger:
         error = self._error
         return LedgerState(
             ok=not error,
-            waiting=self._taken - self._written - self._lost,
+            waiting=self._taken - self._written - self._lost + (self._direct.waiting if self._direct else 0),
             dropped=self._dropped + self._lost,
             error=error,
             since=self._since if error else None,
@@ -96,8 +96,13 @@ class Ledger:
         if self.durability == "relaxed" or self._error:
             self.write_later(entry)
             return
-        if self._direct is not None and self._taken == self._written + self._lost and self._direct.write(entry):
-            return
+        if self._direct is not None and self._taken == self._written + self._lost:
+            done = self._direct.write(entry)
+            if done is True:
+                return
+            if done:
+                await done
+                return
         if self._full():
             return
         waiter: Future[None] = self._loop.create_future()
@@ -116,10 +121,21 @@ class Ledger:
         if self._ending.is_set():
             return
         self._ending.set()
+        if self._direct is not None:
+            self._direct.flush()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         if self._direct is not None:
             self._direct.close()
+
+    def _leave(self, items: Sequence[Waiting]) -> None:
+        """Let the thread write rows for which somebody waits."""
+        kept = [item for item in items if not self._full()]
+        for item in kept:
+            self._queue.put(item)
+        # As in `write`: nobody waits for a database that fails, nor for rows that found no place.
+        if self._error or len(kept) < len(items):
+            release(items)
 
     def _full(self) -> bool:
         """Take a place in the buffer. The new row is dropped when there is none: what waits is older and complete."""
@@ -221,7 +237,7 @@ class Ledger:
     def _release(self, items: Sequence[Item]) -> None:
         waiters = [waiter for _, waiter in items if waiter is not None]
         if waiters:
-            self._call(release, waiters)
+            self._call(done, waiters)
 
     def _say(self, line: str) -> None:
         self._call(self._on_change, line)
@@ -236,7 +252,7 @@ def lines(count: int) -> str:
     return f"{count} ledger row{'' if count == 1 else 's'}"
 
 
-def release(waiters: list[Future[None]]) -> None:
+def done(waiters: list[Future[None]]) -> None:
     for waiter in waiters:
         # One whose request was cancelled is done already.
         if not waiter.done():
