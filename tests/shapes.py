@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema_rs
 
-__all__ = ["check", "properties"]
+__all__ = ["check", "check_event", "properties"]
 
 FILE = Path(__file__).with_name("shapes.json")
 
@@ -25,6 +25,12 @@ def _document() -> dict[str, Any]:
     }
     # The API streams calls of custom tools too; its schema knows only functions.
     schemas["ChatCompletionMessageToolCallChunk"]["properties"]["type"]["enum"].append("custom")
+    # What the live API sends and its document does not know: `user` unset, no usage as long as there is none, and more
+    # codes of failures.
+    usage = schemas["Response"]["allOf"][2]["properties"]
+    usage["usage"] = {"anyOf": [usage["usage"], {"type": "null"}]}
+    schemas["ModelResponseProperties"]["properties"]["user"] = {"type": ["string", "null"]}
+    schemas["ResponseErrorCode"]["enum"] += ["context_length_exceeded", "server_is_overloaded"]
     return document
 
 
@@ -51,6 +57,21 @@ def check(name: str, value: Any) -> None:
         f"{'/'.join(map(str, error.instance_path))}: {error.message}" for error in _validator(name).iter_errors(value)
     ]
     assert not problems, f"not a {name}: {problems}"
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Raise AssertionError unless an event of a response's stream fits the schema of its type."""
+    name = _events().get(event["type"])
+    assert name is not None, f"OpenAI has no event {event['type']}"
+    check(name, event)
+
+
+@functools.cache
+def _events() -> dict[str, str]:
+    """Return the names of the schemas of events, by their types."""
+    schemas = _document()["components"]["schemas"]
+    names = [each["$ref"].rpartition("/")[2] for each in schemas["ResponseStreamEvent"]["anyOf"]]
+    return {word: name for name in names for word in schemas[name]["properties"]["type"]["enum"]}
 
 
 def properties(name: str) -> set[str]:

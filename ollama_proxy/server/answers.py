@@ -17,10 +17,12 @@ from ..policy.books import Books
 from ..translate import chat, completions, embeddings, validate
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import stored_chat
+from . import inputs, stored_chat
 from .door import note_tag
+from .judging import moderation_answer
 from .keys import ENGINE, NEW_ID, WALL
 from .relay import relay_whole
+from .responses_ask import response_body
 
 __all__ = ["ANSWERS", "Answer", "chat_answer", "completion_answer", "embedding_answer"]
 
@@ -33,11 +35,12 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
     passes = engine.passes(target, "/chat/completions")
-    ask = None if passes else chat.parse_shape(shape, fields)
+    ask = None if passes else await inputs.with_files(app, chat.parse_shape(shape, fields), books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
     if ask is None:
-        body = await relay_whole(app, books, "/chat/completions", fields, target)
+        sent = await inputs.sent_with_files(app, fields, books)
+        body = await relay_whole(app, books, "/chat/completions", sent, target)
         return body if keeper is None else await keeper.passed(body)
     events = await engine.chat_whole(stored_chat.told(ask, books), target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
@@ -117,4 +120,6 @@ ANSWERS: Mapping[str, Answer] = {
     "/v1/chat/completions": chat_body,
     "/v1/completions": completion_body,
     "/v1/embeddings": embedding_body,
+    "/v1/moderations": moderation_answer,
+    "/v1/responses": response_body,
 }

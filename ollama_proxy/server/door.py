@@ -6,6 +6,7 @@ Which key opens what is decided by `policy.credentials`; the keys in force are t
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec import Struct
 
 from ..account import Caller
 from ..errors import Forbidden, OproxyError, RateLimited, Unauthorized
@@ -13,7 +14,6 @@ from ..policy import credentials
 from ..policy.books import Books
 from ..policy.limit import Charge, duration
 from ..settings import Settings
-from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
 from .run import is_loopback
 
@@ -131,8 +131,9 @@ def endpoint_of(request: web.Request) -> str:
     return path.rstrip("/")
 
 
-def note_tag(books: Books, shape: ChatRequest | CompletionRequest | EmbeddingRequest) -> None:
+def note_tag(books: Books, shape: Struct) -> None:
     """Take the tag that stands in a request's body, where no header said one: its metadata's, or its user."""
     if not books.tag:
-        metadata = shape.metadata if isinstance(shape, ChatRequest) else None
-        books.tag = ((metadata.get("tag") if metadata else None) or shape.user or "")[:200]
+        metadata = getattr(shape, "metadata", None)
+        said = metadata.get("tag") if isinstance(metadata, dict) else None
+        books.tag = (said or getattr(shape, "user", None) or "")[:200]

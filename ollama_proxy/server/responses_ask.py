@@ -1,0 +1,341 @@
+"""Getting a request to /v1/responses ready, answering it and keeping the response: what all ways in have in common
+(a request, a batch's line, the background, a WebSocket).
+
+What was said before is fetched, references and uploaded files are put in their places. An answer is kept before its
+last byte is sent; one that cannot be kept is given all the same, and says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import mimetypes
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from ..errors import ContextTooLong, Invalid, NotFound, Overloaded
+from ..events import Event
+from ..model import Ask
+from ..policy.books import Books
+from ..policy.route import Target
+from ..policy.shorten import shorten
+from ..stored import Piece, Stored
+from ..translate import responses, validate
+from ..translate.responses_items import canonical, items_of
+from ..translate.responses_write import ResponseWriter
+from ..translate.shapes_responses import ResponsesRequest
+from .door import note_tag
+from .files import read_file
+from .keys import ENGINE, WALL
+from .shelf import kept, new_id, owner_of
+
+if TYPE_CHECKING:
+    from ..store.objects import Objects
+
+__all__ = [
+    "KIND",
+    "Memory",
+    "Prepared",
+    "answered",
+    "expiry",
+    "finished",
+    "history_of",
+    "keep",
+    "missing",
+    "prepare",
+    "response_body",
+]
+
+log = logging.getLogger(__name__)
+
+KIND = "response"
+CONVERSATION = "conversation"
+DAY = 86400.0
+# The longest chain of responses that is followed; longer ones have outgrown every model's window long ago.
+LONGEST = 10_000
+# Times a prompt that is too long is made shorter.
+SHORTENINGS = 8
+
+Item = dict[str, Any]
+# Items of responses that are not kept in the database, by the response's id: what a WebSocket remembers.
+Memory = Mapping[str, Sequence[Item]]
+NONE: Memory = MappingProxyType({})
+
+
+class Prepared:
+    """One request, ready to be answered. `items` are those that it brought, as they are kept; `before` those of the
+    conversation so far."""
+
+    def __init__(
+        self,
+        request: ResponsesRequest,
+        question: responses.Question,
+        writer: ResponseWriter,
+        *,
+        items: list[Item],
+        before: list[Item],
+        owner: str,
+    ) -> None:
+        self.request = request
+        self.ask = question.ask
+        self.writer = writer
+        self.items = items
+        self.before = before
+        self.owner = owner
+        self.id: str = writer.response["id"]
+        self.stored = request.store is not False
+        self.conversation = responses.conversation_id(request.conversation)
+
+
+async def prepare(
+    app: web.Application, body: bytes, books: Books, *, memory: Memory = NONE, id: str = "", queued: bool = False
+) -> Prepared:
+    """Read a request and fetch what it refers to. `id`: the response has one already. Raises errors.Invalid and others
+    in OpenAI's words."""
+    shape, fields = validate.decode(body, ResponsesRequest)
+    note_tag(books, shape)
+    responses.check(shape)
+    owner = owner_of(books.caller)
+    before = await history_of(
+        app, shape.previous_response_id, responses.conversation_id(shape.conversation), owner, memory
+    )
+    brought = await referred(app, items_of(shape.input), before, owner)
+    items = canonical(brought, lambda prefix: new_id(app, prefix))
+    prompt = await with_files(app, [*before, *brought], owner)
+    question = responses.parse(shape, fields, prompt, history=len(before))
+    writer = ResponseWriter(
+        responses.echo(shape, id=id or new_id(app, "resp_"), created=int(app[WALL]())),
+        clock=app[WALL],
+        names=question.names,
+        summary=question.summary,
+        sealed=question.sealed,
+        padded=bool(shape.stream_options and shape.stream_options.include_obfuscation),
+        queued=queued,
+    )
+    return Prepared(shape, question, writer, items=items, before=before, owner=owner)
+
+
+async def history_of(
+    app: web.Application, previous: str | None, conversation: str | None, owner: str, memory: Memory = NONE
+) -> list[Item]:
+    """Return the items of the conversation so far, oldest first."""
+    if previous is not None and previous in memory:
+        return list(memory[previous])
+    if previous is not None:
+        return await kept(app, lambda objects: chain(objects, previous, owner))
+    if conversation is not None:
+        return await kept(app, lambda objects: said(objects, conversation, owner))
+    return []
+
+
+def chain(objects: Objects, last: str, owner: str) -> list[Item]:
+    """Return what was said up to a response, all that it went on from included."""
+    found: list[list[Piece]] = []
+    id = last
+    while id:
+        thing = objects.get(id, kind=KIND, owner=owner)
+        if thing is None or len(found) > LONGEST:
+            raise Invalid(
+                f"Previous response with id '{id[:200]}' not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        if thing.status in ("queued", "in_progress"):
+            raise Invalid(
+                f"The response '{id}' is not complete yet (status '{thing.status}'). Wait for it, or cancel it.",
+                param="previous_response_id",
+                code="previous_response_not_complete",
+            )
+        found.append(objects.pieces(id))
+        id = msgspec.json.decode(thing.data).get("after") or ""
+    return [msgspec.json.decode(piece.data) for pieces in reversed(found) for piece in pieces]
+
+
+def said(objects: Objects, id: str, owner: str) -> list[Item]:
+    if objects.get(id, kind=CONVERSATION, owner=owner) is None:
+        raise NotFound(f"Conversation with id '{id[:200]}' not found.", code=None)
+    return [msgspec.json.decode(piece.data) for piece in objects.pieces(id)]
+
+
+def missing(id: str) -> NotFound:
+    """Return OpenAI's error for a response that is not there."""
+    return NotFound(f"Response with id '{id[:200]}' not found.")
+
+
+async def referred(app: web.Application, items: list[Item], before: Sequence[Item], owner: str) -> list[Item]:
+    """Put the items that are only named by their ids in their places; those of the conversation are there already."""
+    known = {item.get("id") for item in before}
+    found: list[Item] = []
+    for item in items:
+        kind = item.get("type") if isinstance(item, dict) else ""
+        id = item.get("id") if isinstance(item, dict) else None
+        if not isinstance(id, str) or not (kind == "item_reference" or (kind is None and "role" not in item)):
+            found.append(item)
+        elif id not in known:
+            found.append(await lookup(app, id, owner))
+    return found
+
+
+async def lookup(app: web.Application, id: str, owner: str) -> Item:
+    for kind in (KIND, CONVERSATION):
+        piece = await kept(app, lambda objects, kind=kind: objects.find_piece(id, kind=kind, owner=owner))  # type: ignore[misc]
+        if piece is not None:
+            item: Item = msgspec.json.decode(piece.data)
+            return item
+    raise NotFound(f"Item with id '{id[:200]}' not found.", param="input")
+
+
+# --- uploaded files -----------------------------------------------------------------------------------------------
+
+
+async def with_files(app: web.Application, items: Sequence[Item], owner: str) -> list[Item]:
+    """Return items with the content of uploaded files in them, for the prompt alone."""
+    return [await with_file(app, item, owner) if names_file(item) else item for item in items]
+
+
+def names_file(item: Any) -> bool:
+    return isinstance(item, dict) and any(
+        isinstance(part, dict) and isinstance(part.get("file_id"), str)
+        for name in ("content", "output")
+        if isinstance(parts := item.get(name), list)
+        for part in parts
+    )
+
+
+async def with_file(app: web.Application, item: Item, owner: str) -> Item:
+    filled = dict(item)
+    for name in ("content", "output"):
+        if isinstance(parts := item.get(name), list):
+            filled[name] = [await part_of_file(app, part, owner) for part in parts]
+    return filled
+
+
+async def part_of_file(app: web.Application, part: Any, owner: str) -> Any:
+    if not isinstance(part, dict) or not isinstance(id := part.get("file_id"), str):
+        return part
+    most = app[ENGINE].snapshot.settings.server.image_max_bytes
+    data, name = await read_file(app, id, owner, most)
+    media = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    uri = f"data:{media};base64,{base64.b64encode(data).decode()}"
+    rest = {key: value for key, value in part.items() if key != "file_id"}
+    match part.get("type"):
+        case "input_image":
+            return {**rest, "image_url": uri}
+        case "input_file":
+            return {"filename": name, **rest, "file_data": uri}
+        case _:
+            return part
+
+
+# --- answering ----------------------------------------------------------------------------------------------------
+
+
+async def answered(
+    app: web.Application, prepared: Prepared, target: Target, books: Books
+) -> AsyncGenerator[list[Event]]:
+    """Yield the events of the answer; a prompt that is too long is made shorter first, where that is wanted."""
+    engine = app[ENGINE]
+    ask = prepared.ask
+    for attempt in range(SHORTENINGS + 1):
+        begun = False
+        try:
+            async with aclosing(await engine.chat(ask, target, books)) as batches:
+                async for batch in batches:
+                    begun = True
+                    yield batch
+            return
+        except ContextTooLong as exc:
+            if begun or attempt == SHORTENINGS:
+                raise
+            ask = shorter(app, prepared, ask, books, exc)
+
+
+async def answered_whole(app: web.Application, prepared: Prepared, target: Target, books: Books) -> list[Event]:
+    """The same, all events at once."""
+    ask = prepared.ask
+    for _ in range(SHORTENINGS):
+        try:
+            return await app[ENGINE].chat_whole(ask, target, books)
+        except ContextTooLong as exc:
+            ask = shorter(app, prepared, ask, books, exc)
+    return await app[ENGINE].chat_whole(ask, target, books)
+
+
+def shorter(app: web.Application, prepared: Prepared, ask: Ask, books: Books, error: ContextTooLong) -> Ask:
+    """Return a shorter question; raises the error where it must not be shortened, or cannot be."""
+    if prepared.request.truncation != "auto":
+        raise error
+    less = shorten(ask, tokens=error.tokens, limit=error.limit)
+    if less is None:
+        raise error
+    # What was reserved for the longer one is given back; the shorter one asks anew.
+    app[ENGINE].gate.settle(books, None, None)
+    books.limits = None
+    return less
+
+
+# --- keeping ------------------------------------------------------------------------------------------------------
+
+
+def expiry(app: web.Application) -> float | None:
+    """Return when what is kept now is to be forgotten."""
+    days = app[ENGINE].snapshot.settings.responses.keep
+    return app[WALL]() + days * DAY if days else None
+
+
+def stored_of(app: web.Application, prepared: Prepared, more: Mapping[str, Any] = {}) -> Stored:
+    """Return a response as it is kept."""
+    response = prepared.writer.response
+    data = {"response": response, "inputs": len(prepared.items), "after": prepared.request.previous_response_id, **more}
+    return Stored(
+        id=prepared.id,
+        kind=KIND,
+        owner=prepared.owner,
+        created=app[WALL](),
+        expires=expiry(app),
+        status=response["status"],
+        data=msgspec.json.encode(data),
+    )
+
+
+def pieces_of(items: Sequence[Item]) -> list[Piece]:
+    return [Piece(item["id"], msgspec.json.encode(item)) for item in items]
+
+
+async def keep(app: web.Application, prepared: Prepared, books: Books) -> None:
+    """Keep a response that has ended, and let its conversation go on. Never raises for a database that fails."""
+    spoken = pieces_of([*prepared.items, *prepared.writer.response["output"]])
+
+    def put(objects: Objects) -> None:
+        if prepared.stored:
+            objects.add(stored_of(app, prepared), pieces=spoken)
+        if prepared.conversation is not None and prepared.writer.response["status"] != "failed":
+            objects.change(prepared.conversation, kind=CONVERSATION, owner=prepared.owner, pieces=spoken)
+
+    if not prepared.stored and prepared.conversation is None:
+        return
+    try:
+        await kept(app, put)
+    except Overloaded as exc:
+        books.ignored = (*books.ignored, "store")
+        log.warning("response %s is not kept: %s", prepared.id, exc.message)
+
+
+async def finished(app: web.Application, prepared: Prepared, target: Target, books: Books) -> bytes:
+    """Answer a request that does not ask for a stream, and keep the response; return it as JSON."""
+    prepared.writer.feed(await answered_whole(app, prepared, target, books))
+    prepared.writer.flush()
+    await keep(app, prepared, books)
+    return msgspec.json.encode(prepared.writer.response)
+
+
+async def response_body(app: web.Application, body: bytes, books: Books) -> bytes:
+    """Answer a request for whoever has no connection (a batch)."""
+    prepared = await prepare(app, body, books)
+    target = await app[ENGINE].route(prepared.request.model, "chat", books)
+    return await finished(app, prepared, target, books)
