@@ -18,6 +18,8 @@ SHAPES = {
     "completions": ("CreateCompletionResponse", "CreateCompletionResponse"),
     "embeddings": ("CreateEmbeddingResponse", ""),
     "models": ("ListModelsResponse", ""),
+    "conversations": ("ConversationItemList", ""),
+    "stored_chat": ("CreateChatCompletionResponse", ""),
 }
 
 

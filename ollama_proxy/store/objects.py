@@ -123,11 +123,14 @@ class Objects:
         if statuses:
             query = query.where(THINGS.status.in_(statuses))
         if parent is not None:
-            query = query.where(THINGS.parent == parent)
+            query = query.where(THINGS.parent == sought(parent))
         with gate(), self._engine.connect() as connection:
             for cursor, forward in ((after, ascending), (before, not ascending)):
                 if cursor:
-                    seq = connection.scalar(select(THINGS.seq).where(THINGS.id == cursor, THINGS.kind == kind))
+                    place = select(THINGS.seq).where(THINGS.id == sought(cursor), THINGS.kind == kind)
+                    # Nobody learns of another's by asking for what comes behind it.
+                    place = place if owner is None else place.where(THINGS.owner == owner)
+                    seq = connection.scalar(place)
                     if seq is None:
                         return None
                     query = query.where(THINGS.seq > seq if forward else THINGS.seq < seq)
@@ -169,7 +172,7 @@ class Objects:
         """Return one of them."""
         query = (
             select(PIECES.id, PIECES.data)
-            .where(PIECES.object == id, PIECES.id == piece)
+            .where(PIECES.object == id, PIECES.id == sought(piece))
             .order_by(PIECES.number)
             .limit(1)
         )
@@ -180,7 +183,7 @@ class Objects:
     def find_piece(self, piece: str, *, kind: str, owner: str | None) -> Piece | None:
         """Return a piece of whichever object of a kind; the latest, if several hold it."""
         query = select(PIECES.id, PIECES.data).join(schema.objects, THINGS.id == PIECES.object)
-        query = query.where(PIECES.id == piece, THINGS.kind == kind, self._alive())
+        query = query.where(PIECES.id == sought(piece), THINGS.kind == kind, self._alive())
         if owner is not None:
             query = query.where(THINGS.owner == owner)
         with gate(), self._engine.connect() as connection:
@@ -205,7 +208,8 @@ class Objects:
         with gate(), self._engine.connect() as connection:
             for cursor, forward in ((after, ascending), (before, not ascending)):
                 if cursor:
-                    number = connection.scalar(select(PIECES.number).where(PIECES.object == id, PIECES.id == cursor))
+                    place = select(PIECES.number).where(PIECES.object == id, PIECES.id == sought(cursor))
+                    number = connection.scalar(place)
                     if number is None:
                         return None
                     query = query.where(PIECES.number > number if forward else PIECES.number < number)
@@ -214,8 +218,9 @@ class Objects:
 
     def remove_piece(self, id: str, piece: str) -> bool:
         """Take one out; returns whether it was there."""
+        found = delete(schema.pieces).where(PIECES.object == id, PIECES.id == sought(piece))
         with self._writing() as connection:
-            return connection.execute(delete(schema.pieces).where(PIECES.object == id, PIECES.id == piece)).rowcount > 0
+            return connection.execute(found).rowcount > 0
 
     # --- what is asked for ----------------------------------------------------------------------------------------
 
@@ -223,8 +228,13 @@ class Objects:
         return or_(THINGS.expires.is_(None), THINGS.expires > self._wall())
 
     def _mine(self, id: str, kind: str, owner: str | None) -> ColumnElement[bool]:
-        where = and_(THINGS.id == id, THINGS.kind == kind, self._alive())
+        where = and_(THINGS.id == sought(id), THINGS.kind == kind, self._alive())
         return where if owner is None else and_(where, THINGS.owner == owner)
+
+
+def sought(id: str) -> str:
+    """Return an id as it can be asked for: PostgreSQL takes no NUL in a text, and no id has one."""
+    return id.replace("\0", "\ufffd")
 
 
 def append(connection: Connection, id: str, pieces: Sequence[Piece]) -> None:

@@ -93,6 +93,12 @@ def _check(item: Item, path: str) -> None:
         raise NotFound(f"Item with id '{str(id)[:100]}' not found.")
     if id is not None and not isinstance(id, str):
         raise wrong_type(f"{path}.id", "a string", id)
+    if id is not None and "\0" in id:
+        raise Invalid(
+            f"Invalid '{path}.id': string does not match pattern. Expected a string without NUL characters.",
+            param=f"{path}.id",
+            code="invalid_value",
+        )
     if id is not None and len(id) > LONGEST_ID:
         raise Invalid(
             f"Invalid '{path}.id': string too long. Expected a string with maximum length {LONGEST_ID}, but got a "

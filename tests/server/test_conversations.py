@@ -104,6 +104,7 @@ async def test_a_deleted_one_is_gone_with_its_items(setup: Setup) -> None:
         ({"items": [said("x", id=1)]}, "items[0].id", "expected a string"),
         ({"items": [{"type": "web_search_call", "id": 1}]}, "items[0].id", "expected a string"),
         ({"items": [said("x", id="m" * 600)]}, "items[0].id", "string too long"),
+        ({"items": [said("x", id="a\0b")]}, "items[0].id", "without NUL characters"),
         ({"items": [{"type": "telepathy"}]}, "items[0].type", "Invalid value: 'telepathy'"),
         ({"items": [{}]}, "items[0].type", "Missing required parameter"),
         ({"items": [{"type": 1}]}, "items[0].type", "expected a string"),

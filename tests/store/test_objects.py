@@ -158,3 +158,58 @@ def test_only_the_first_pieces_can_be_listed(kept: Objects) -> None:
     kept.add(thing("a"), pieces=[Piece(name, b"1") for name in "xyz"])
 
     assert ids(kept.pieces_page("a", first=2)) == ["y", "x"]
+
+
+def test_pieces_are_joined_once(kept: Objects) -> None:
+    one, two, three = (Piece(id, b"{}") for id in ("1", "2", "3"))
+    kept.add(thing("a"), pieces=[one])
+
+    assert kept.join("a", kind="file", owner="me", pieces=[two, three]) == []
+    assert kept.join("a", kind="file", owner="me", pieces=[Piece("4", b"{}"), three, one]) == ["3", "1"]
+    assert kept.pieces("a") == [one, two, three]
+    again = [Piece("1", b"[]"), Piece("4", b"{}"), Piece("4", b"[]")]
+    assert kept.join("a", kind="file", owner="me", pieces=again, skip=True) == ["1"]
+    assert kept.pieces("a") == [one, two, three, Piece("4", b"{}")]
+    assert kept.join("a", kind="file", owner="me", pieces=[]) == []
+    assert kept.join("a", kind="file", owner="you", pieces=[two]) is None
+    assert kept.join("b", kind="file", owner="me", pieces=[two]) is None
+
+
+def test_of_those_who_join_the_same_piece_at_once_one_wins(kept: Objects) -> None:
+    kept.add(thing("a"))
+    done: list[list[str] | None] = []
+    threads = [
+        threading.Thread(
+            target=lambda: done.append(kept.join("a", kind="file", owner="me", pieces=[Piece("1", b"{}")]))
+        )
+        for _ in range(6)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert sorted(map(str, done)) == sorted(["[]", *["['1']"] * 5])
+    assert kept.pieces("a") == [Piece("1", b"{}")]
+
+
+def test_a_cursor_of_another_owner_is_none(kept: Objects) -> None:
+    kept.add(thing("a"), thing("b", owner="you"), thing("c"))
+
+    assert kept.page("file", owner="me", after="b") is None
+    assert kept.page("file", owner="me", after="x") is None
+    assert ids(kept.page("file", owner=None, after="b")) == ["a"]
+
+
+def test_an_id_that_no_database_takes_is_not_there(kept: Objects) -> None:
+    kept.add(thing("a"), pieces=[Piece("1", b"{}")])
+    odd = "a\0b"
+
+    assert kept.get(odd, kind="file", owner="me") is None
+    assert not kept.remove(odd, kind="file", owner="me")
+    assert kept.page("file", owner="me", after=odd) is None
+    assert ids(kept.page("file", owner="me", parent=odd)) == []
+    assert kept.piece("a", odd) is None
+    assert kept.pieces_page("a", after=odd) is None
+    assert not kept.remove_piece("a", odd)
+    assert kept.find_piece(odd, kind="file", owner="me") is None
