@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from ollama_proxy.server.app import build_app
+from ollama_proxy.server.malformed import Runner
 from ollama_proxy.settings import load
 
 # Whatever of this the developer has set must not change what a test sees, nor a test what the developer has.
@@ -112,7 +113,7 @@ async def start_proxy() -> AsyncIterator[Start]:
         # Most tests have nothing to do with the ledger and the logs, and a database takes its time to be made.
         flags = {} if books else {"store.ledger": False, "logs.requests": False}
         app = build_app(load(env={}, flags=flags, text=config), say=said.append, env=env, control=control)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = Runner(app, shutdown_timeout=0.1)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -20,6 +20,7 @@ from aiohttp import web
 from ..daemon import DaemonError
 from ..tasks import Tasks
 from .keys import TASKS
+from .malformed import Runner
 
 try:
     import uvloop
@@ -86,10 +87,8 @@ async def serve_app(
     busy when the end begins, `reload` is called on SIGHUP. Raises DaemonError when an address cannot be listened on.
     """
     ending = ending or Ending()
-    runner = web.AppRunner(
+    runner = Runner(
         app,
-        access_log=None,
-        handler_cancellation=True,
         shutdown_timeout=CUT,
         keepalive_timeout=keepalive,
         # Browsers send the cookies of every port of localhost to each, and their names add up.

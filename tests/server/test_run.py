@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ollama_proxy.certs import server_context
 from ollama_proxy.daemon import DaemonError
-from ollama_proxy.server.keys import TASKS
+from ollama_proxy.server.keys import NEW_ID, TASKS
 from ollama_proxy.server.run import Ending, Site, base_url, is_loopback, serve_app
 from ollama_proxy.tasks import Tasks
 from tests.fakes.pairs import make_pair, trusting
@@ -36,6 +36,7 @@ class Stage:
         self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.app = web.Application()
         self.app[TASKS] = Tasks()
+        self.app[NEW_ID] = lambda: "0" * 32
         self.app.router.add_get("/slow", self.slow)
         self.app.router.add_get("/quick", self.quick)
 
