@@ -7,7 +7,7 @@ from aiohttp import web
 from .. import tokens
 from ..translate import chat, completions, validate
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from . import stored_chat
+from . import inputs, stored_chat
 from .answers import chat_answer, completion_answer, embedding_answer
 from .door import note_tag
 from .keys import BODY, BOOKS, ENGINE, NEW_ID, WALL
@@ -33,11 +33,12 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
     passes = engine.passes(target, "/chat/completions")
-    ask = None if passes else chat.parse_shape(shape, fields)
+    ask = None if passes else await inputs.with_files(app, chat.parse_shape(shape, fields), books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
     if ask is None:
-        return await relay(request, "/chat/completions", fields, target, keeper)
+        sent = await inputs.sent_with_files(app, fields, books)
+        return await relay(request, "/chat/completions", sent, target, keeper)
     writer = chat.ChunkWriter(
         id=id,
         created=created,

@@ -13,6 +13,7 @@ from ..translate import messages, validate
 from ..translate.messages_write import PING
 from ..translate.openapi import Route
 from ..translate.shapes_messages import CountTokensRequest, MessagesRequest
+from . import inputs
 from .generate import body_of
 from .keys import BOOKS, ENGINE, NEW_ID
 from .reply import Form, json_bytes, stream
@@ -30,7 +31,7 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     note_tag(books, shape)
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
-    ask = messages.parse_shape(shape, fields)
+    ask = await inputs.with_files(app, messages.parse_shape(shape, fields), books)
     id, thoughts = f"msg_01{app[NEW_ID]()[:22]}", messages.thoughts_of(shape)
     if not ask.stream:
         events = await engine.chat_whole(ask, target, books)
@@ -49,7 +50,7 @@ async def count_tokens(request: web.Request) -> web.Response:
     books = request[BOOKS]
     shape, fields = validate.decode(await body_of(request), CountTokensRequest)
     await request.app[ENGINE].route(shape.model, "chat", books)
-    ask = messages.parse_shape(shape, fields)
+    ask = await inputs.with_files(request.app, messages.parse_shape(shape, fields), books)
     books.ignored = ask.ignored
     # The vocabulary takes its time to be read, and a long conversation to be counted.
     count = await asyncio.to_thread(tokens.estimate, ask)

@@ -20,7 +20,7 @@ from .keys import ACCOUNTS, BOOKS, NEW_ID
 if TYPE_CHECKING:
     from ..store.objects import Objects
 
-__all__ = ["kept", "new_id", "owner_of", "sees"]
+__all__ = ["kept", "new_id", "owner_of", "seen_by", "sees"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,11 @@ def owner_of(caller: Caller) -> str:
 
 def sees(request: web.Request) -> str | None:
     """Return whose objects a request sees: its own, or all (None) for this machine's own commands."""
-    caller = request[BOOKS].caller
+    return seen_by(request[BOOKS].caller)
+
+
+def seen_by(caller: Caller) -> str | None:
+    """The same by its caller."""
     if caller.key is None and caller.admin:
         return None
     return owner_of(caller)
