@@ -18,7 +18,12 @@ __all__ = ["Assembled", "assemble"]
 
 CHUNKS = {"chat.completion.chunk": "chat.completion", "text_completion": "text_completion"}
 # Strings that come whole, perhaps more than once; all others come in pieces.
-WHOLE = frozenset({"id", "type", "role", "name", "object", "finish_reason", "model", "format", "status"})
+WHOLE = frozenset(
+    {
+        *("id", "type", "role", "name", "object", "finish_reason", "model", "format", "status"),
+        *("created_at", "done_reason"),
+    }
+)
 # Padding against listeners; it says nothing. https://platform.openai.com/docs/api-reference/chat-streaming
 PADDING = "obfuscation"
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
@@ -36,8 +41,12 @@ class Pieces(list[str]):
 
 
 def assemble(pieces: Sequence[bytes]) -> Assembled:
-    """Return what the bytes of a stream of Server-Sent Events amount to, wherever they are cut."""
-    found = payloads(b"".join(pieces))
+    """Return what the bytes of a stream of Server-Sent Events, or of Ollama's lines, amount to, wherever they are
+    cut."""
+    data = b"".join(pieces)
+    if data.startswith(b"{"):
+        return lines(data)
+    found = payloads(data)
     done = bool(found) and found[-1] == b"[DONE]"
     documents = decoded(found[:-1] if done else found)
     if not documents:
@@ -45,6 +54,17 @@ def assemble(pieces: Sequence[bytes]) -> Assembled:
     if all(mergeable(each) for each in documents):
         return Assembled(merged(documents), done)
     return Assembled(documents, done)
+
+
+def lines(data: bytes) -> Assembled:
+    """Return what the lines of a stream of Ollama's API amount to: texts joined, the rest as it came last."""
+    documents = decoded([line for line in data.split(b"\n") if line])
+    whole: dict[str, Any] = {}
+    for document in documents:
+        if type(document) is not dict:
+            return Assembled(documents, False)
+        merge(whole, document)
+    return Assembled(finished(whole), whole.get("done") is True)
 
 
 def payloads(data: bytes) -> list[bytes]:

@@ -51,7 +51,7 @@ class Lines:
 
     def __init__(self, *, model: str, stamp: Callable[[], str], times: Callable[[], Times]) -> None:
         self._model, self._stamp, self._times = model, stamp, times
-        self._call: tuple[ToolStart, list[str]] | None = None
+        self._open_calls: dict[int, tuple[ToolStart, list[str]]] = {}
         self._calls = 0
         self._reason: str | None = None
         self._usage: Usage | None = None
@@ -76,13 +76,13 @@ class Lines:
                     out += self._called()
                     out.append(self._open(self._record(text)))
                 case Thinking(text=text):
+                    out += self._called()
                     if text:
                         out.append(self._open(self._record("", thinking=text)))
-                case ToolStart():
-                    out += self._called()
-                    self._call = (event, [])
-                case ToolDelta(arguments=piece) if self._call is not None:
-                    self._call[1].append(piece)
+                case ToolStart(call=call):
+                    self._open_calls[call] = (event, [])
+                case ToolDelta(call=call, arguments=piece) if call in self._open_calls:
+                    self._open_calls[call][1].append(piece)
                 case Finish(reason=reason):
                     out += self._called()
                     self._reason = "length" if reason == "length" else "stop"
@@ -126,14 +126,14 @@ class Lines:
         return record
 
     def _called(self) -> list[Json]:
-        """Return the call that is complete now: Ollama tells each in one piece."""
-        if self._call is None:
-            return []
-        start, pieces = self._call
-        self._call = None
-        function = {"index": self._calls, "name": start.name, "arguments": _arguments("".join(pieces))}
-        self._calls += 1
-        return [self._open(self._record(calls=[{"id": start.id, "function": function}]))]
+        """Return the calls, which are complete now: Ollama tells each in one piece, but theirs may have come mixed."""
+        out: list[Json] = []
+        for start, pieces in self._open_calls.values():
+            function = {"index": self._calls, "name": start.name, "arguments": _arguments("".join(pieces))}
+            self._calls += 1
+            out.append(self._open(self._record(calls=[{"id": start.id, "function": function}])))
+        self._open_calls.clear()
+        return out
 
 
 class ChatLines(Lines):

@@ -102,13 +102,23 @@ LISTS = ("project_ids", "user_ids", "api_key_ids", "models")
 KINDS = {
     "completions": Kind(
         "organization.usage.completions.result",
-        ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+        (
+            *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+            *("/api/chat", "/api/generate"),
+        ),
         (*MAIN, "batch", "service_tier"),
         (*LISTS, "batch"),
         WIDTHS,
         completions,
     ),
-    "embeddings": Kind("organization.usage.embeddings.result", ("/v1/embeddings",), MAIN, LISTS, WIDTHS, inputs),
+    "embeddings": Kind(
+        "organization.usage.embeddings.result",
+        ("/v1/embeddings", "/api/embed", "/api/embeddings"),
+        MAIN,
+        LISTS,
+        WIDTHS,
+        inputs,
+    ),
     "moderations": Kind("organization.usage.moderations.result", ("/v1/moderations",), MAIN, LISTS, WIDTHS, inputs),
 }
 COSTS = Kind(

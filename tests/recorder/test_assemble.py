@@ -138,3 +138,39 @@ def test_any_document_can_be_assembled(value: Any) -> None:
 def test_any_bytes_can_be_assembled(data: bytes) -> None:
     assemble([data])
     assemble([b"data: " + data, b"\n\n"])
+
+
+LINES = [
+    {"model": "m", "created_at": "1", "message": {"role": "assistant", "content": "", "thinking": "Hm"}, "done": False},
+    {"model": "m", "created_at": "2", "message": {"role": "assistant", "content": "Hel"}, "done": False},
+    {
+        "model": "m",
+        "created_at": "3",
+        "message": {"role": "assistant", "content": "lo", "tool_calls": [1]},
+        "done": False,
+    },
+    {"model": "m", "created_at": "4", "message": {"role": "assistant", "content": ""}, "done": True, "eval_count": 3},
+]
+
+
+def test_a_stream_of_ollamas_lines_is_merged() -> None:
+    data = b"".join(json.dumps(each).encode() + b"\n" for each in LINES)
+    message = {"role": "assistant", "content": "Hello", "thinking": "Hm", "tool_calls": [1]}
+    found = assemble([data])
+    assert found.answer == {"model": "m", "created_at": "4", "message": message, "done": True, "eval_count": 3}
+    assert found.done
+
+
+def test_a_stream_of_ollamas_lines_that_broke_off_is_not_done_wherever_it_was_cut() -> None:
+    data = b"".join(json.dumps(each).encode() + b"\n" for each in LINES)
+    for at in range(1, len(data) - 1):
+        assert not assemble([data[:at]]).done or data[at:] == b"\n"
+        assert assemble([data[:at], data[at:]]) == assemble([data])
+    broken = assemble([data[:250], b'\n{"error":"gone"}\n'])
+    assert broken.done is False
+
+
+def test_generated_text_is_merged_too_and_an_error_is_kept() -> None:
+    records: list[Any] = [{"response": "a", "done": False}, {"response": "b", "done": False}, {"error": "gone"}]
+    data = b"".join(json.dumps(each).encode() + b"\n" for each in records)
+    assert assemble([data]).answer == {"response": "ab", "done": False, "error": "gone"}

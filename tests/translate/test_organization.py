@@ -152,7 +152,7 @@ def test_filters_are_read_with_and_without_brackets() -> None:
     asked = parse_usage(KINDS["embeddings"], query, NOW)
 
     assert asked.only == {
-        "asked": ("a", "b"), "caller": ("ann",), "key_id": ("key_1",), "endpoint": ("/v1/embeddings",),
+        "asked": ("a", "b"), "caller": ("ann",), "key_id": ("key_1",), "endpoint": KINDS["embeddings"].endpoints,
     }  # fmt: skip
 
 
