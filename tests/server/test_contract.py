@@ -149,7 +149,7 @@ async def test_without_include_usage_no_chunk_speaks_of_usage(setup: Setup) -> N
     [
         ("GET", "/v1/models", 200),
         ("GET", "/v1/foo", 404),
-        ("GET", "/v1/chat/completions", 405),
+        ("GET", "/v1/embeddings", 405),
         ("OPTIONS", "/v1/chat/completions", 204),
         ("POST", "/v1/chat/completions", 400),
         ("GET", "/v1/models/nope", 404),
