@@ -30,8 +30,8 @@ class Body(msgspec.Struct, frozen=True):
     done: tuple[str, ...] = ()
 
 
-def kept(data: bytes, patterns: Patterns, largest: int = LARGEST) -> Body:
-    """Return a body as it may be written down."""
+def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool = False) -> Body:
+    """Return a body as it may be written down. `clean`: whoever calls has seen that it holds no keys, or will."""
     done = []
     if b"\\u00" in data or b"\\/" in data:
         # The same JSON, in which media and keys are seen.
@@ -39,11 +39,12 @@ def kept(data: bytes, patterns: Patterns, largest: int = LARGEST) -> Body:
     if (smaller := without_media(data)) is not data:
         data = smaller
         done.append("media")
-    if (clean := blanked(data, patterns)) is None:
-        return Body(b'"[redacted]"', (*done, "redacted"))
-    if clean != data:
-        data = clean
-        done.append("redacted")
+    if patterns or not clean:
+        if (blank := blanked(data, patterns)) is None:
+            return Body(b'"[redacted]"', (*done, "redacted"))
+        if blank != data:
+            data = blank
+            done.append("redacted")
     if len(data) > largest:
         return Body(text(data[:largest]), (*done, "cut"))
     try:

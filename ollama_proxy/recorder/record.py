@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from ..account import Entry
-from ..policy.redact import secrets
+from ..policy.redact import secrets, suspicious
 from .assemble import assemble
 from .body import Body, kept
 from .patterns import BadPattern, Patterns
@@ -208,6 +208,16 @@ class Recorder:
             log.warning("%d requests were not recorded: %s", dropped - self._told, self._file.error or "too many")
 
     def _line(self, item: Record) -> bytes:
+        # Nearly no line holds a key. Looked for once in all of it; only where something looks like one, each part is
+        # looked through, so that it can be said which was changed.
+        answer, timing = self._stream(item.chunks) if item.chunks else (item.answer, None)
+        line = self._made(item, answer, timing, clean=True)
+        if suspicious(line):
+            # Once more over all of it: a key may be where a model's name or a tag belongs.
+            line = secrets(self._made(item, answer, timing, clean=False))
+        return line + b"\n"
+
+    def _made(self, item: Record, answer: bytes | None, timing: Timing | None, *, clean: bool) -> bytes:
         entry = item.entry
         line = Line(
             at=self._iso(entry.at),
@@ -216,23 +226,20 @@ class Recorder:
             path=item.path,
             headers=item.headers,
             ignored=item.ignored,
+            timing=timing,
         )
-        answer: Any = item.answer
-        if item.chunks:
-            answer, line.timing = self._stream(item.chunks)
         if self._bodies == "all" and not self._bad:
             altered = {}
             for name, data in (("request", item.request), ("answer", answer)):
                 if data:
-                    body: Body = kept(data, self._patterns)
+                    body: Body = kept(data, self._patterns, clean=clean)
                     setattr(line, name, msgspec.Raw(body.json))
                     if body.done:
                         altered[name] = body.done
             line.altered = altered
         elif item.request:
             line.altered = {"request": ("none",)}
-        # Once more over all of it: a key may be where a model's name or a tag belongs.
-        return secrets(self._encode(line)) + b"\n"
+        return self._encode(line)
 
     def _stream(self, chunks: list[tuple[float, bytes]]) -> tuple[bytes, Timing]:
         """Return a stream's whole answer and its times."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from multidict import istr
 
 from ..recorder import Record, Recorder
 from .keys import BODY, BOOKS, CHUNKS
@@ -10,7 +11,7 @@ from .keys import BODY, BOOKS, CHUNKS
 __all__ = ["record"]
 
 # Harmless request headers that say who asked and how.
-KEPT = ("user-agent", "content-type", "x-oproxy-tag", "openai-beta", "x-stainless-retry-count")
+KEPT = tuple(map(istr, ("user-agent", "content-type", "x-oproxy-tag", "openai-beta", "x-stainless-retry-count")))
 
 
 def record(recorder: Recorder, request: web.Request, answer: object) -> None:
@@ -30,6 +31,6 @@ def record(recorder: Recorder, request: web.Request, answer: object) -> None:
             answer=bytes(answer) if isinstance(answer, bytes | bytearray) else None,
             chunks=[(at - start, data) for at, data in chunks],
             ignored=books.ignored,
-            headers={name: headers[name] for name in KEPT if name in headers},
+            headers={name: value for name in KEPT if (value := headers.get(name)) is not None},
         )
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.policy.redact import plain, secrets
+from ollama_proxy.policy.redact import KEYS, plain, secrets, suspicious
 
 KEY = "sk-proj-AbCd_1234-efgh5678"
 
@@ -63,6 +63,32 @@ def test_no_key_survives(before: str, key: str, after: str, ascii_only: bool) ->
     assert key.encode() not in data
     assert key not in json.loads(data)[0]["x"]
     assert not re.search(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{8,}", json.loads(data)[0]["x"])
+
+
+WORDS = (
+    *(
+        "sk-",
+        "Bearer ",
+        "AUTHORIZATION: ",
+        '"api-key": "',
+        "ApiKey='",
+        "abcdefgh12345678",
+        "\\u0073k-",
+        "\n",
+        "ap",
+        "i_key",
+    ),
+)
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=5)).map("".join))
+def test_what_is_not_suspicious_holds_no_key_and_no_part_of_it_does(text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    if not suspicious(data):
+        assert KEYS.search(plain(data)) is None
+        assert all(secrets(data[start:]) == data[start:] for start in range(len(data)))
+    else:
+        assert not suspicious(b"The capital of France is Paris.")
 
 
 @given(

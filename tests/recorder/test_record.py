@@ -167,6 +167,23 @@ def test_keys_are_nowhere_in_a_line(log: Log) -> None:
     assert line["answer"]["choices"][0]["message"]["content"] == "say sk-[redacted]"
 
 
+@pytest.mark.parametrize(
+    ("fields", "altered"),
+    [
+        ({"request": {"a": "sk-abcdefgh12345678"}, "answer": {"b": 1}}, {"request": ["redacted"]}),
+        ({"request": {"a": 1}, "answer": {"api_key": "abcdefgh12345678"}}, {"answer": ["redacted"]}),
+        ({"request": b'{"api_key":"abcdefgh12345678"'}, {"request": ["redacted", "text"]}),
+        ({"request": b'{"a":"\\u0073k-abcdefgh12345678"}'}, {"request": ["redacted"]}),
+        ({"request": {"a": "x" * 2**20 + "sk-abcdefgh12345678"}}, {"request": ["cut"]}),
+        ({"request": {"model": 1}, "headers": {"x-oproxy-tag": "sk-abcdefgh12345678"}}, None),
+    ],
+)  # fmt: skip
+def test_which_part_held_a_key_is_told(log: Log, fields: dict[str, Any], altered: dict[str, list[str]] | None) -> None:
+    line = log.of(item(**fields))
+    assert "abcdefgh" not in json.dumps(line)
+    assert line.get("altered") == altered
+
+
 def test_patterns_blank_what_they_match_in_any_string(log: Log) -> None:
     body = {"a": ["card 4111 1111 1111 1111", {"4111 1111 1111 1111": "x"}], "n": 4111}
     line = log.of(item(body, b"text 4111 1111 1111 1111"), redact=(r"\d{4}( \d{4}){3}",))
