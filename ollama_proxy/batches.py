@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 PERIOD = 2.0
 # Seconds between looks for batches whose process has died.
 ROUND = 60.0
+# Seconds after which a folder of no batch is nobody's.
+ABANDONED = 3600.0
 # Seconds between tries while the disk or the database fails: twice as long each time, at most LONGEST.
 PAUSE, LONGEST = 0.2, 60.0
 
@@ -82,19 +84,20 @@ class Runner:
 
     async def watch(self) -> None:
         """Take up, now and then, what another process has left lying. Runs until cancelled."""
-        try:
-            while True:
-                for id in await asyncio.to_thread(self._lying):
-                    self.start(id)
-                await asyncio.sleep(ROUND)
-        finally:
-            self._closing = True
+        while True:
+            for id in await asyncio.to_thread(self._lying):
+                self.start(id)
+            await asyncio.sleep(ROUND)
 
     def _lying(self) -> list[str]:
         try:
             return sorted(entry.name for entry in self.folder.iterdir() if entry.name.startswith("batch_"))
         except OSError:
             return []
+
+    def _clear_old(self, id: str) -> None:
+        if (self.folder / id).stat().st_mtime < self._wall() - ABANDONED:
+            clear(self.folder / id)
 
     # --- one batch, from here to its end --------------------------------------------------------------------------
 
@@ -122,9 +125,11 @@ class Runner:
         """Carry a batch on from whatever state it is in."""
         kept = await self.office.load(id)
         if kept is None:
-            # Just being made, or forgotten.
-            return
-        if kept.ending or kept.batch.status in OVER:
+            # Just being made, or never kept because the process was killed.
+            await asyncio.to_thread(self._clear_old, id)
+        elif kept.batch.status in OVER:
+            await asyncio.to_thread(clear, self.folder / id)
+        elif kept.ending:
             await self._settle(kept)
         elif kept.batch.status == "cancelling" and kept.batch.in_progress_at is None:
             await self._settle(msgspec.structs.replace(kept, ending="cancelled"))
@@ -137,6 +142,9 @@ class Runner:
         except FileNotFoundError:
             await self._fail(kept, (GONE,))
             return
+        except asyncio.CancelledError:
+            self._closing = True
+            raise
         backends, unknown = await self._models(kept, found)
         if kept.batch.status == "validating":
             faults = sorted((*found.faults, *unknown), key=lambda fault: fault.line or 0)
@@ -272,21 +280,17 @@ class Runner:
     async def _settle(self, kept: Kept) -> None:
         """Make files of the parts, and say that it is over. Can be done again from any point."""
         batch = kept.batch
-        if batch.status not in OVER:
-            folder, ids = self.folder / batch.id, {}
-            for name, id in (("output", kept.output), ("errors", kept.errors)):
-                part, place = folder / f"{name}.jsonl", self.office.place(id)
-                if await asyncio.to_thread(publish, part, place):
-                    word = "output" if name == "output" else "error"
-                    await self.office.keep(kept, id, f"{batch.id}_{word}.jsonl")
-                    ids[f"{word}_file_id"] = id
-            status: Status = "cancelled" if batch.status == "cancelling" else kept.ending or "cancelled"
-            over = msgspec.structs.replace(kept, batch=moved(batch, status, self._wall(), **ids))
-            if not await self.office.save(over, only=batch.status):
-                await self._carry(batch.id)
-                return
-            kept = over
-        await self._leave(kept)
+        folder, ids = self.folder / batch.id, {}
+        for word, name, id in (("output", "output", kept.output), ("error", "errors", kept.errors)):
+            if await asyncio.to_thread(publish, folder / f"{name}.jsonl", self.office.place(id)):
+                await self.office.keep(kept, id, f"{batch.id}_{word}.jsonl")
+                ids[f"{word}_file_id"] = id
+        status: Status = "cancelled" if batch.status == "cancelling" else kept.ending or "cancelled"
+        over = msgspec.structs.replace(kept, batch=moved(batch, status, self._wall(), **ids))
+        if await self.office.save(over, only=batch.status):
+            await self._leave(over)
+        else:
+            await self._carry(batch.id)
 
     async def _leave(self, kept: Kept) -> None:
         await asyncio.to_thread(clear, self.folder / kept.batch.id)

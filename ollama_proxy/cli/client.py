@@ -4,6 +4,7 @@ process on a port of its own. Either way it is the same HTTP API, so that there 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -22,6 +23,8 @@ from ..settings import Loaded, load
 
 __all__ = ["Api", "ApiError", "connect", "load_settings"]
 
+# Of a file that is sent.
+PIECE = 1 << 18
 # Until the first byte of an answer: loading a big model may take minutes.
 PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
 
@@ -47,10 +50,12 @@ class Api:
         self.inside = inside
 
     @asynccontextmanager
-    async def _open(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
-        data = msgspec.json.encode(body) if body is not None else None
+    async def _open(
+        self, method: str, path: str, body: Any = None, form: aiohttp.FormData | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        data = msgspec.json.encode(body) if body is not None else form
         headers = {"authorization": f"Bearer {self._token}", "user-agent": f"oproxy/{__version__}"}
-        if data is not None:
+        if body is not None:
             headers["content-type"] = "application/json"
         try:
             async with self._session.request(
@@ -79,6 +84,34 @@ class Api:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return decoded(await response.read()), headers
 
+    async def upload(
+        self,
+        path: str,
+        file: Path,
+        fields: Mapping[str, str],
+        *,
+        name: str = "file",
+        sent: Callable[[int], None] = lambda size: None,
+    ) -> Any:
+        """POST a form with a file in it, read as it is sent; `sent` gets the size of each piece. OSError if it cannot
+        be read."""
+        form = aiohttp.FormData()
+        for field, value in fields.items():
+            form.add_field(field, value)
+        form.add_field(name, pieces(file, sent), filename=file.name, content_type="application/octet-stream")
+        return await self.send(path, form)
+
+    async def send(self, path: str, form: aiohttp.FormData) -> Any:
+        """POST a form."""
+        async with self._open("POST", path, form=form) as response:
+            return decoded(await response.read())
+
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """GET and yield an answer's bytes as they come."""
+        async with self._open("GET", path) as response:
+            async for data in response.content.iter_any():
+                yield data
+
     async def lines(self, path: str, body: Any) -> AsyncIterator[dict[str, Any]]:
         """POST and yield the objects of an NDJSON answer. Raises ApiError on an error line."""
         decoder = framing.LineDecoder()
@@ -106,6 +139,14 @@ class Api:
                         return
                     yield checked(decoded(event.data))
         raise ApiError(f"The answer of {self.base} ended before its end was said.")
+
+
+async def pieces(file: Path, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """Yield a file's bytes."""
+    with await asyncio.to_thread(file.open, "rb") as source:
+        while data := await asyncio.to_thread(source.read, PIECE):
+            yield data
+            sent(len(data))
 
 
 def decoded(data: bytes) -> Any:

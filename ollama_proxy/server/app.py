@@ -115,11 +115,12 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks, clerk = app[TASKS], app[CLERK]
     if (reloader := app.get(RELOADER)) is not None:
         tasks.start(reloader.run(), name="reload")
+        # A daemon goes on with what another has left; the application within a command only with what it is told to.
+        tasks.start(app[BATCHES].watch(), name="batches-left")
     tasks.start(accounting.open_books(app), name="store")
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")
     tasks.start(sweep.run(app), name="sweep")
-    tasks.start(app[BATCHES].watch(), name="batches-left")
     tasks.start(warm(app), name="prices")
     yield
     await tasks.aclose()

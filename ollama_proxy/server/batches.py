@@ -20,7 +20,7 @@ from ..batchlines import Answer
 from ..blobs import gate
 from ..errors import ClientGone, Forbidden, Internal, Invalid, NotFound, OproxyError, Unauthorized
 from ..policy import credentials
-from ..policy.batch import Batch, Creator, Kept, Retry, Status, cancelled
+from ..policy.batch import OVER, Batch, Creator, Kept, Retry, Status, cancelled
 from ..policy.books import Books
 from ..recorder import Record
 from ..recorder.daemonlog import request_id
@@ -272,7 +272,11 @@ def written(batch: Batch) -> web.Response:
 
 async def retrieve_batch(request: web.Request) -> web.Response:
     """GET /v1/batches/{batch_id}"""
-    return written(current(request.app, (await found(request)).batch))
+    batch = (await found(request)).batch
+    if batch.status not in OVER:
+        # Somebody waits for it; without a daemon nobody else would go on with it.
+        request.app[BATCHES].start(batch.id)
+    return written(current(request.app, batch))
 
 
 async def list_batches(request: web.Request) -> web.Response:
