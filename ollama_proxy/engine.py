@@ -18,11 +18,11 @@ from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Borrowed, Fleet
 from .backends.images import ImageFetcher
-from .errors import ModelNotFound, UpstreamDown
+from .errors import ModelNotFound
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .gate import Gate
-from .legs import Given, Leg, Legs, filtered, flushed, window_of
+from .legs import Given, Leg, Legs, filtered, flushed, vectors_of, window_of
 from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling, Text
 from .policy import credentials
 from .policy import plan as planning
@@ -80,15 +80,15 @@ class Engine:
 
     # --- finding the model ------------------------------------------------------------------------------------
 
-    async def route(self, asked: str, kind: str | None, books: Books) -> Target:
-        """Return which model of which backend answers `asked`. Raises ModelNotFound, or the error of a backend that
-        is away (the model may well be there)."""
+    async def route(self, asked: str, kind: str | None, books: Books, *, name: str | None = None) -> Target:
+        """Return which model of which backend answers `asked`; `name` is what stands for it. Raises ModelNotFound, or
+        the error of a backend that is away (the model may well be there)."""
         # For the books and the headers; a client may call a model whatever it likes.
         books.asked = asked[:200]
-        name = asked
+        name = name or asked
         if (key := books.caller.key) is not None:
             credentials.check_model(key, asked)
-            name = key.model or asked
+            name = key.model or name
         target = await self._resolve(name, kind)
         if target is None:
             target = await self._resolve(name, kind, fresh=True)
@@ -131,34 +131,39 @@ class Engine:
 
         Errors before the first event are raised; later ones are raised too (the caller decides how to tell).
         """
-        return self._streamed(await self._chat_legs(ask, target, books))
+        return self._streamed(await self._chat_legs((ask,), target, books))
 
     async def chat_whole(self, ask: Ask, target: Target, books: Books) -> Batch:
         """The same, all events at once."""
-        return await self._whole(await self._chat_legs(ask, target, books))
+        return await self._whole(await self._chat_legs((ask,), target, books))
 
-    async def _chat_legs(self, ask: Ask, target: Target, books: Books) -> Legs:
+    async def chat_each(self, asks: Sequence[Ask], target: Target, books: Books, *, param: str) -> Batch:
+        """Continue several conversations for one request, which is let in once; an event's index tells whose it is.
+        `param` is what the client calls them."""
+        return await self._whole(await self._chat_legs(asks, target, books, param))
+
+    async def _chat_legs(self, given: Sequence[Ask], target: Target, books: Books, param: str = "messages") -> Legs:
         info = await self.describe(target)
-        if not all(type(part) is Text for message in ask.messages for part in message.parts):
-            ask = await self._fetch_images(planning.settle_data_uris(ask), info)
-        ask = self._with_defaults(ask, target, info)
+        asks = [await self._filled(ask, target, info) for ask in given]
         backend = self.fleet[info.backend]
-        plan = planning.plan(ask, info, backend.wire.abilities)
-        books.ignored = plan.ignored
-        books.stream = ask.stream
+        plans = [planning.plan(ask, info, backend.wire.abilities) for ask in asks]
+        copies = plans[0].copies
+        books.ignored, books.stream = plans[0].ignored, asks[0].stream
 
-        def leg(copy: int) -> Leg:
-            mine = plan.copy(copy)
+        def leg(number: int) -> Leg:
+            ask, plan = asks[number // copies], plans[number // copies]
+            mine = plan.copy(number % copies)
             reader = backend.wire.chat_reader(mine, backend=backend.name)
-            call = backend.wire.chat(mine, info)
-            return Leg(backend, call, reader, plan.filters(), ask.model, "messages", window_of(mine, info), size)
+            call, own = backend.wire.chat(mine, info), partial(tokens.estimate, ask)
+            return Leg(backend, call, reader, plan.filters(), ask.model, param, window_of(mine, info), own)
 
         def size() -> int:
-            return tokens.estimate(ask)
+            return sum(map(tokens.estimate, asks))
 
-        await self.gate.admit(books, size, (ask.sampling.max_tokens or 0) * ask.n)
-        meter = Meter(books, self.clock, prompt=size, count=tokens.count, model=ask.model)
-        return Legs(leg, plan.copies, meter)
+        await self.gate.admit(books, size, sum((ask.sampling.max_tokens or 0) * ask.n for ask in asks))
+        per = copies if len(asks) > 1 else None
+        meter = Meter(books, self.clock, prompt=size, count=tokens.count, model=asks[0].model, copies=per)
+        return Legs(leg, len(asks) * copies, meter)
 
     async def complete(
         self, prompts: Sequence[Completion], target: Target, books: Books, *, copies: int = 1
@@ -210,16 +215,7 @@ class Engine:
         async with (opened := self._open(backend.name, call, books)) as reply:
             note_call(books, opened.waited)
             body = await reply.read()
-        if reply.status >= 400:
-            size = partial(most, ask.inputs, ask.model)
-            leg = Leg(backend, call, Given([]), (), books.asked, "input", window_of(ask, info), size)
-            raise leg.refusal(reply, body)
-        vectors = backend.wire.read_embeddings(body, backend=backend.name)
-        if len(vectors.rows) != len(ask.inputs):
-            raise UpstreamDown(
-                f"The backend '{backend.name}' returned {len(vectors.rows)} embeddings for {len(ask.inputs)} inputs.",
-                backend=backend.name,
-            )
+        vectors = vectors_of(backend, call, ask, info, books.asked, reply, body)
         exact = vectors.tokens is not None
         count = vectors.tokens if vectors.tokens is not None else sum(tokens.count(t, info.id) for t in ask.inputs)
         books.usage = Usage(prompt=count, completion=0, exact=exact)
@@ -354,7 +350,10 @@ class Engine:
             known = self._given[target.asked] = (snapshot, info, *found)
         return dict(known[2]), known[3]
 
-    def _with_defaults(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
+    async def _filled(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
+        """Return a question with its images and with what the config adds."""
+        if not all(type(part) is Text for message in ask.messages for part in message.parts):
+            ask = await self._fetch_images(planning.settle_data_uris(ask), info)
         options, sampling = self._options(target, info)
         keep_alive = options.pop("keep_alive", None)
         return msgspec.structs.replace(
@@ -381,11 +380,6 @@ def note_call(books: Books, waited: float) -> None:
     books.tries += 1
     if books.queued is None or waited > books.queued:
         books.queued = waited
-
-
-def most(texts: Sequence[str], model: str) -> int:
-    """Return the tokens of the longest text: each input of an embedding has the window for itself."""
-    return max((tokens.count(text, model) for text in texts), default=0)
 
 
 def with_sampling(own: Sampling, defaults: Mapping[str, Any]) -> Sampling:

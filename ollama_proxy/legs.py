@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from . import tokens
 from .backends.base import Backend, Reply
-from .errors import ContextTooLong, OproxyError
+from .errors import ContextTooLong, OproxyError, UpstreamDown
 from .fanout import Batch
 from .model import Ask, Call, Completion, Embedding, ModelInfo
 from .policy.filter import Filter
 from .policy.meter import Meter
-from .translate.wire import Reader
+from .translate.wire import Reader, Vectors
 
-__all__ = ["Given", "Leg", "Legs", "filtered", "flushed", "window_of"]
+__all__ = ["Given", "Leg", "Legs", "filtered", "flushed", "most", "vectors_of", "window_of"]
 
 
 class Leg(NamedTuple):
@@ -74,6 +76,28 @@ def window_of(ask: Ask | Completion | Embedding, info: ModelInfo) -> int | None:
     """Return the context window that a call asks for, in tokens; None where it is the backend's to choose."""
     asked = ask.options.get("num_ctx")
     return asked if isinstance(asked, int) else info.context
+
+
+def vectors_of(
+    backend: Backend, call: Call, ask: Embedding, info: ModelInfo, asked: str, reply: Reply, body: bytes
+) -> Vectors:
+    """Read what came for an embedding. Raises the backend's refusal, and UpstreamDown for too few vectors or many."""
+    if reply.status >= 400:
+        size = partial(most, ask.inputs, info.id)
+        leg = Leg(backend, call, Given([]), (), asked, "input", window_of(ask, info), size)
+        raise leg.refusal(reply, body)
+    vectors = backend.wire.read_embeddings(body, backend=backend.name)
+    if len(vectors.rows) != len(ask.inputs):
+        raise UpstreamDown(
+            f"The backend '{backend.name}' returned {len(vectors.rows)} embeddings for {len(ask.inputs)} inputs.",
+            backend=backend.name,
+        )
+    return vectors
+
+
+def most(texts: Sequence[str], model: str) -> int:
+    """Return the tokens of the longest text: each input of an embedding has the window for itself."""
+    return max((tokens.count(text, model) for text in texts), default=0)
 
 
 def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:

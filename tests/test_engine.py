@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ollama_proxy.engine import Engine, most, with_sampling
+from ollama_proxy.engine import Engine, with_sampling
 from ollama_proxy.errors import ContextTooLong, Invalid, ModelNotFound, OproxyError, UpstreamDown, UpstreamFailed
 from ollama_proxy.events import Event, Fail, Finish, Text, ToolDelta, ToolStart, Usage
+from ollama_proxy.legs import most
 from ollama_proxy.model import (
     Ask,
     Completion,

@@ -68,6 +68,10 @@ class Names:
             return _target(self._stand_in(embeds, models), asked, "openai")
         return None
 
+    def usual(self, listed: Sequence[ModelInfo]) -> ModelInfo | None:
+        """Return the model that chats where nobody names one: the default, else a fitting one."""
+        return self._stand_in(False, sorted(listed, key=self._order))
+
     def aliases(self, listed: Sequence[ModelInfo]) -> dict[str, Target]:
         """Return the exact aliases that lead to a model, with it."""
         found = {}

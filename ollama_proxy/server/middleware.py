@@ -37,8 +37,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What a browser's script may read of an answer. OpenAI exposes X-Request-ID; ours come beside it.
 EXPOSED = (
     "x-request-id, openai-processing-ms, openai-version, x-oproxy-backend, x-oproxy-model, x-oproxy-ignored, "
-    "x-oproxy-schema-miss, x-oproxy-moderation, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
-    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    "x-oproxy-schema-miss, x-oproxy-moderation, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, "
+    "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 ALLOWED_HEADERS = (

@@ -22,7 +22,7 @@ from .stored_chat import Keeper
 __all__ = ["relay", "relay_whole"]
 
 # What each wire calls its prompt, for errors.
-PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}
+PROMPTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input", "/moderations": "input"}
 
 
 async def relay(
