@@ -7,6 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+# WebSockets are no methods of a resource's table.
+SOCKETS = ("/realtime", "/realtime/translations", "/live/sessions", "/live/sessions/{session_id}/fork", "/responses")
+
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "ollama_proxy" / "data" / "openai" / "routes.tsv"
 
@@ -41,7 +44,8 @@ def methods() -> list[Sdk]:
 
 def shipped() -> str:
     """Return what is shipped: each method and path once, sorted."""
-    return "".join(sorted({f"{sdk.method}\t/v1{sdk.path}\n" for sdk in methods()}))
+    rows = {(sdk.method, sdk.path) for sdk in methods()} | {("GET", path) for path in SOCKETS}
+    return "".join(sorted(f"{method}\t/v1{path}\n" for method, path in rows))
 
 
 if __name__ == "__main__":

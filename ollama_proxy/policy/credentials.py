@@ -32,6 +32,8 @@ __all__ = [
 PREFIX = "sk-oproxy-"
 # Letters and digits of a key after its prefix: 40 of 32 kinds are 200 bits.
 LENGTH = 40
+# https://developers.openai.com/api/docs/guides/realtime-websocket
+BROWSERS = "openai-insecure-api-key."
 
 
 def new_secret(random: bytes) -> str:
@@ -66,10 +68,11 @@ def mask(secret: str) -> str:
 
 def sent_key(headers: Mapping[str, str]) -> str | None:
     """Return the key that a request carries: `Authorization: Bearer`, or the password of `Basic`, else `x-api-key`
-    (Anthropic's) or `api-key` (Azure's); "" for an Authorization without one, None for no such header."""
+    (Anthropic's) or `api-key` (Azure's), else a protocol of a browser's WebSocket; "" for an Authorization without one,
+    None for no such header."""
     authorization = headers.get("authorization")
     if authorization is None:
-        return headers.get("x-api-key") or headers.get("api-key")
+        return headers.get("x-api-key") or headers.get("api-key") or browsers_key(headers)
     scheme, _, value = authorization.strip().partition(" ")
     match scheme.lower():
         case "bearer":
@@ -83,6 +86,14 @@ def sent_key(headers: Mapping[str, str]) -> str | None:
             return password or user
         case _:
             return ""
+
+
+def browsers_key(headers: Mapping[str, str]) -> str | None:
+    """Return the key among the protocols of a WebSocket, where OpenAI has browsers put it: they can send no headers."""
+    for offered in headers.get("sec-websocket-protocol", "").split(","):
+        if offered.strip().startswith(BROWSERS):
+            return offered.strip()[len(BROWSERS) :]
+    return None
 
 
 def missing() -> Unauthorized:

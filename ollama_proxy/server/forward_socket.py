@@ -5,6 +5,7 @@ are only looked at for the usage they tell. One connection is one line in the le
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
@@ -18,7 +19,7 @@ from ..model import Call
 from ..policy.books import Books
 from ..translate.forward import SECRET_PROTOCOLS, request_headers, usage_of
 from .forward import call_path, note_model, placed
-from .keys import BOOKS, ENGINE, TASKS
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, TASKS
 from .middleware import head
 
 __all__ = ["forward_socket"]
@@ -27,6 +28,14 @@ __all__ = ["forward_socket"]
 GOING_AWAY = 1001
 # Codes that are never sent: they say what was missing.
 UNSENT = (None, 1005, 1006, 1015)
+
+
+class End(NamedTuple):
+    """How a socket was closed."""
+
+    code: int
+    reason: bytes
+
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
@@ -42,6 +51,8 @@ async def forward_socket(request: web.Request, backends: Sequence[str]) -> web.S
         if books.served != asked:
             path = call_path(request.clone(rel_url=request.rel_url.update_query(model=books.served)))
     books.backend, books.stream = name, True
+    # However the connection ends, its line can be written at once.
+    await request.app[ACCOUNTS].settled()
     await engine.gate.admit(books, lambda: 0, 0)
     offered = protocols_of(request)
     call = Call(
@@ -54,14 +65,19 @@ async def forward_socket(request: web.Request, backends: Sequence[str]) -> web.S
         books.tries += 1
         async with backend.connect(call, offered) as there:
             chosen = (there.protocol,) if there.protocol else ()
-            here = web.WebSocketResponse(protocols=chosen, max_msg_size=LARGEST_MESSAGE)
+            # It is closed by us, when it is written down.
+            here = web.WebSocketResponse(protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False)
             here.headers.update(head(request))
             await here.prepare(request)
-            up = request.app[TASKS].start(passed(here, there, None), name="socket")
+            up = request.app[TASKS].start(passed_up(here, there), name="socket")
             try:
-                await passed(there, here, books)
+                end = await passed(there, here, books)
             finally:
                 up.cancel()
+            # Before the client can know that it is over.
+            books.status = here.status
+            await request.app[CLERK].close(books)
+            await here.close(code=end.code, message=end.reason)
     return here
 
 
@@ -71,8 +87,14 @@ def protocols_of(request: web.Request) -> list[str]:
     return [one.strip() for one in offered if one.strip() and not one.strip().startswith(SECRET_PROTOCOLS)]
 
 
-async def passed(source: Socket, sink: Socket, books: Books | None) -> None:
-    """Pass messages on until the source is done, then close the sink as the source was closed."""
+async def passed_up(here: Socket, there: Socket) -> None:
+    """Pass on what the client says; when it is done, so is the other side."""
+    end = await passed(here, there, None)
+    await there.close(code=end.code, message=end.reason)
+
+
+async def passed(source: Socket, sink: Socket, books: Books | None) -> End:
+    """Pass messages on until the source is done; return how it was closed."""
     while True:
         message = await source.receive()
         match message.type:
@@ -86,7 +108,7 @@ async def passed(source: Socket, sink: Socket, books: Books | None) -> None:
                 break
     code = source.close_code
     told = message.extra if isinstance(message.extra, str) else ""
-    await sink.close(code=GOING_AWAY if code is None or code in UNSENT else code, message=told.encode()[:123])
+    return End(GOING_AWAY if code is None or code in UNSENT else code, told.encode()[:123])
 
 
 def note_usage(books: Books, text: str) -> None:

@@ -2,7 +2,7 @@
 
 By default it answers chats, completions and embeddings of its models with a few words and true usage. `script(path,
 Answer(…))` gives the next answer on a path: another status or body, pieces of a stream, a cut, silence. It records each
-call, and `gone` is set when a client hangs up on a stream.
+call, and `gone` is set when a client hangs up on a stream, or in its own request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,8 @@ class Recorded:
     path: str
     headers: dict[str, str]
     data: bytes
+    # The path with its query, as it was written.
+    target: str = ""
 
     @property
     def body(self) -> Any:
@@ -82,8 +84,12 @@ class FakeOpenAI:
         self.key = ""
         self.calls: list[Recorded] = []
         self.gone = asyncio.Event()
+        # Set when the first request has begun to come in.
+        self.receiving = asyncio.Event()
         # What is answered on every path that it does not know; None: 404.
         self.elsewhere: Answer | None = None
+        # What is done with a WebSocket on any path; None: 404.
+        self.socket: Callable[[web.WebSocketResponse], Awaitable[None]] | None = None
         self._scripts: dict[str, list[Answer]] = {}
 
     def script(self, path: str, *answers: Answer) -> None:
@@ -94,7 +100,22 @@ class FakeOpenAI:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix("/v1")
         headers = {key.lower(): value for key, value in request.headers.items()}
-        call = Recorded(request.method, path, headers, await request.read())
+        self.receiving.set()
+        if self.socket is not None and "upgrade" in headers:
+            self.calls.append(Recorded(request.method, path, headers, b"", request.raw_path))
+            socket = web.WebSocketResponse(protocols=("realtime",))
+            await socket.prepare(request)
+            try:
+                await self.socket(socket)
+            finally:
+                self.gone.set()
+            return socket
+        try:
+            data = await request.read()
+        except (asyncio.CancelledError, web.RequestPayloadError, ConnectionError):
+            self.gone.set()
+            raise
+        call = Recorded(request.method, path, headers, data, request.raw_path)
         self.calls.append(call)
         if scripts := self._scripts.get(path):
             return await self._play(request, scripts.pop(0))
@@ -213,7 +234,7 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
 async def fake_openai() -> AsyncIterator[FakeOpenAI]:
     """Serve a fake on a free port."""
     fake = FakeOpenAI()
-    app = web.Application(client_max_size=1 << 26)
+    app = web.Application(client_max_size=1 << 28)
     app.router.add_route("*", "/{path:.*}", fake.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()

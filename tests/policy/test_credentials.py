@@ -59,6 +59,8 @@ def test_a_long_key_is_masked_as_openai_masks_it() -> None:
         ({"x-api-key": "sk-2"}, "sk-2"),
         ({"api-key": "sk-3"}, "sk-3"),
         ({"authorization": "Bearer sk-1", "x-api-key": "sk-2"}, "sk-1"),
+        ({"sec-websocket-protocol": "realtime, openai-insecure-api-key.sk-4, openai-beta.realtime-v1"}, "sk-4"),
+        ({"sec-websocket-protocol": "realtime"}, None),
     ],
 )
 def test_a_key_is_read_from_where_clients_put_it(headers: dict[str, str], secret: str | None) -> None:

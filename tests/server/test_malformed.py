@@ -86,7 +86,7 @@ async def test_a_client_that_waits_is_told_to_go_on(start_proxy: Start) -> None:
     more = b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
     status, _, rest = await told(proxy, POST + more + body)
     assert status == 100
-    assert rest.startswith(b"HTTP/1.0 400 ")
+    assert rest.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
