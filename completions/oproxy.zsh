@@ -30,6 +30,8 @@ _oproxy() {
                 'doctor:Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
                 'chat:Ask a model, once or in a conversation'
                 'models:List, fetch, load and remove models; give them other names'
+                'files:Upload, list, download and remove files that batches and models read'
+                'batch:Have a file of requests answered when nobody else waits'
                 'logs:Show the recorded requests, send them again, follow the log'
                 'usage:Tell what was used, what it cost and what it saved'
                 'cert:HTTPS: issue, show, renew and remove this machine'\''s certificate'
@@ -48,6 +50,8 @@ _oproxy() {
                 doctor) _oproxy_doctor ;;
                 chat) _oproxy_chat ;;
                 models) _oproxy_models ;;
+                files) _oproxy_files ;;
+                batch) _oproxy_batch ;;
                 logs) _oproxy_logs ;;
                 usage) _oproxy_usage ;;
                 cert) _oproxy_cert ;;
@@ -103,7 +107,7 @@ _oproxy_run() {
 _oproxy_env() {
     _arguments \
         '(--shell)--shell[The form to print; yours is found out if none is given.]:bash|zsh|fish|powershell|dotenv|json:(bash zsh fish powershell dotenv json)' \
-        '(--for)--for[Print what this tool or library must be told.]:aider|continue|cline|codex|opencode|langchain|llamaindex|vscode|cursor|curl|python|node:(aider continue cline codex opencode langchain llamaindex vscode cursor curl python node)' \
+        '(--for)--for[Print what this tool or library must be told.]:aider|continue|cline|codex|claude-code|opencode|langchain|llamaindex|vscode|cursor|curl|python|node:(aider continue cline codex claude-code opencode langchain llamaindex vscode cursor curl python node)' \
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]'
 }
@@ -286,6 +290,178 @@ _oproxy_models_alias_rm() {
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]' \
         ':NAME: '
+}
+
+_oproxy_files() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'upload:Upload files, and print their ids, one a line'
+                'list:List the files, newest first'
+                'show:Show all that is known of a file'
+                'download:Download a file'
+                'rm:Remove files for good'
+            )
+            _describe -t commands 'files command' commands
+            ;;
+        rest)
+            case $words[1] in
+                upload) _oproxy_files_upload ;;
+                list) _oproxy_files_list ;;
+                show) _oproxy_files_show ;;
+                download) _oproxy_files_download ;;
+                rm) _oproxy_files_rm ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_files_upload() {
+    _arguments \
+        '(--purpose)--purpose[What it is for\: user_data, batch, assistants, vision, fine-tune, evals.]:PURPOSE: ' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '*:PATH...: '
+}
+
+_oproxy_files_list() {
+    _arguments \
+        '(--purpose)--purpose[Only those for this purpose.]:PURPOSE: ' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_files_show() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
+}
+
+_oproxy_files_download() {
+    _arguments \
+        '(-o --output)-o[Where to; -\: stdout. Else here, under the file'\''s name.]:PATH: ' \
+        '(-o --output)--output[Where to; -\: stdout. Else here, under the file'\''s name.]:PATH: ' \
+        '(-f --force)-f[Overwrite what is there.]' \
+        '(-f --force)--force[Overwrite what is there.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
+}
+
+_oproxy_files_rm() {
+    _arguments \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '*:ID...: '
+}
+
+_oproxy_batch() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    _arguments -C \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        '1: :->command' \
+        '*:: :->rest' && return
+    case $state in
+        command)
+            commands=(
+                'submit:Upload a file of requests and have it answered'
+                'list:List the batches, the newest first'
+                'show:Show one batch, and what is wrong with it'
+                'watch:Wait until a batch is over, with a progress bar'
+                'cancel:Cancel a batch; what is answered already is kept'
+                'results:Print the answers of a batch that is over, one a line, in no particular order'
+            )
+            _describe -t commands 'batch command' commands
+            ;;
+        rest)
+            case $words[1] in
+                submit) _oproxy_batch_submit ;;
+                list) _oproxy_batch_list ;;
+                show) _oproxy_batch_show ;;
+                watch) _oproxy_batch_watch ;;
+                cancel) _oproxy_batch_cancel ;;
+                results) _oproxy_batch_results ;;
+            esac
+            ;;
+    esac
+}
+
+_oproxy_batch_submit() {
+    _arguments \
+        '(--endpoint)--endpoint[What the lines ask for; else the first line'\''s url.]:PATH: ' \
+        '(-w --watch)-w[Wait until it is over.]' \
+        '(-w --watch)--watch[Wait until it is over.]' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':FILE.jsonl: '
+}
+
+_oproxy_batch_list() {
+    _arguments \
+        '(--limit)--limit[At most so many, the newest.]:N: ' \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]'
+}
+
+_oproxy_batch_show() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
+}
+
+_oproxy_batch_watch() {
+    _arguments \
+        '(--json)--json[Print JSON for programs.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
+}
+
+_oproxy_batch_cancel() {
+    _arguments \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
+}
+
+_oproxy_batch_results() {
+    _arguments \
+        '(-o --output)-o[Write them to a file.]:FILE:_files' \
+        '(-o --output)--output[Write them to a file.]:FILE:_files' \
+        '(--errors)--errors[The requests that failed, with why.]' \
+        '(--config)--config[The config file to use.]:FILE:_files' \
+        '(-h --help)-h[Show this message and exit.]' \
+        '(-h --help)--help[Show this message and exit.]' \
+        ':ID: '
 }
 
 _oproxy_logs() {

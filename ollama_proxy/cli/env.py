@@ -33,8 +33,8 @@ __all__ = ["env"]
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "dotenv", "json"]
 Tool = Literal[
-    "aider", "continue", "cline", "codex", "opencode", "langchain", "llamaindex", "vscode", "cursor", "curl", "python",
-    "node",
+    "aider", "continue", "cline", "codex", "claude-code", "opencode", "langchain", "llamaindex", "vscode", "cursor",
+    "curl", "python", "node",
 ]  # fmt: skip
 
 # What is written where no key is asked for, and where one is but we know none: keys are stored as digests only.

@@ -128,6 +128,31 @@ def codex(facts: Facts) -> Snippet:
     return Snippet("~/.codex/config.toml", text, (KEY_FROM_ENVIRONMENT, *narrow(facts)))
 
 
+def claude_code(facts: Facts) -> Snippet:
+    """https://code.claude.com/docs/en/llm-gateway, https://code.claude.com/docs/en/env-vars"""
+    env = {
+        "ANTHROPIC_BASE_URL": facts.url.removesuffix("/v1"),
+        "ANTHROPIC_AUTH_TOKEN": facts.key,
+        **dict.fromkeys(CLAUDE_MODELS, facts.model),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(facts.output),
+        # It would begin every prompt with a line that is never the same, and the model read all of it anew.
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    if AGENT_WINDOW <= facts.window < CLAUDE_WINDOW:
+        # It takes every model it does not know for one of 200,000 tokens; this is when it sums up what was said. A
+        # window that its instructions alone fill would be summed up without end.
+        env["CLAUDE_AUTOCOMPACT_PCT_OVERRIDE"] = str(facts.window * 80 // CLAUDE_WINDOW)
+    if facts.ca:
+        env["NODE_EXTRA_CA_CERTS"] = facts.ca
+    notes = [
+        'For one session only: claude --settings "$(oproxy env --for claude-code)"',
+        "Its instructions and tools alone take about 20,000 tokens.",
+        *narrow(facts),
+    ]
+    return Snippet("~/.claude/settings.json, or .claude/settings.json in a project", pretty({"env": env}), tuple(notes))
+
+
 def opencode(facts: Facts) -> Snippet:
     """https://opencode.ai/docs/providers/"""
     model = {"name": facts.model, "limit": {"context": facts.window, "output": facts.output}}
@@ -272,6 +297,15 @@ def node(facts: Facts) -> Snippet:
 
 HELLO: Mapping[str, str] = {"role": "user", "content": "Say hello."}
 KEY_FROM_ENVIRONMENT = 'The key is read from OPENAI_API_KEY: eval "$(oproxy env)", or start it with `oproxy run --`.'
+# What Claude Code calls its models; it asks the small one for titles and the like.
+CLAUDE_MODELS = (
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+)
+CLAUDE_WINDOW = 200_000
 # Agents send long instructions with every request; with less than this they soon have no room for the work.
 AGENT_WINDOW = 32768
 
@@ -302,6 +336,7 @@ TOOLS: Mapping[str, Callable[[Facts], Snippet]] = {
     "continue": continue_,
     "cline": cline,
     "codex": codex,
+    "claude-code": claude_code,
     "opencode": opencode,
     "langchain": langchain,
     "llamaindex": llamaindex,

@@ -210,7 +210,8 @@ def test_every_tool_of_the_table_can_be_asked_for() -> None:
 @pytest.mark.parametrize("name", TOOLS)
 def test_every_snippet_says_where_what_and_which_and_cites_its_source(name: str) -> None:
     snippet = TOOLS[name](FACTS._replace(model="the-model"))
-    assert URL in snippet.text
+    # Anthropic's clients say the version themselves.
+    assert (URL.removesuffix("/v1") if name == "claude-code" else URL) in snippet.text
     assert "the-model" in snippet.text
     assert snippet.where
     assert "https://" in (TOOLS[name].__doc__ or "")
@@ -225,6 +226,25 @@ def test_codex_reads_its_toml() -> None:
             "oproxy": {"name": "oproxy", "base_url": URL, "env_key": "OPENAI_API_KEY", "wire_api": "responses"}
         },
     }
+
+
+def test_claude_code_reads_its_settings() -> None:
+    env = json.loads(TOOLS["claude-code"](FACTS._replace(ca="/ca.pem")).text)["env"]
+    assert env["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:11435"
+    assert env["ANTHROPIC_AUTH_TOKEN"] == "oproxy"
+    assert {value for name, value in env.items() if name.endswith("_MODEL")} == {'odd"model'}
+    assert env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "2000"
+    assert env["NODE_EXTRA_CA_CERTS"] == "/ca.pem"
+    assert all(isinstance(value, str) for value in env.values())
+
+
+@pytest.mark.parametrize(("window", "percent"), [(8192, None), (65_536, "26"), (262_144, None)])
+def test_claude_code_is_told_when_to_sum_up(window: int, percent: str | None) -> None:
+    snippet = TOOLS["claude-code"](FACTS._replace(window=window))
+    env = json.loads(snippet.text)["env"]
+    assert env.get("CLAUDE_AUTOCOMPACT_PCT_OVERRIDE") == percent
+    assert "NODE_EXTRA_CA_CERTS" not in env
+    assert any("small for an agent" in note for note in snippet.notes) is (window < 32_768)
 
 
 def test_opencode_and_vs_code_read_their_json() -> None:
