@@ -5,6 +5,7 @@ process on a port of its own. Either way it is the same HTTP API, so that there 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import secrets
@@ -23,8 +24,6 @@ from ..settings import Loaded, load
 
 __all__ = ["Api", "ApiError", "connect", "load_settings"]
 
-# Of a file that is sent.
-PIECE = 1 << 18
 # Until the first byte of an answer: loading a big model may take minutes.
 PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
 
@@ -98,8 +97,9 @@ class Api:
         form = aiohttp.FormData()
         for field, value in fields.items():
             form.add_field(field, value)
-        form.add_field(name, pieces(file, sent), filename=file.name, content_type="application/octet-stream")
-        return await self.send(path, form)
+        with await asyncio.to_thread(Watched, file, sent) as source:
+            form.add_field(name, source, filename=file.name, content_type="application/octet-stream")
+            return await self.send(path, form)
 
     async def send(self, path: str, form: aiohttp.FormData) -> Any:
         """POST a form."""
@@ -141,12 +141,18 @@ class Api:
         raise ApiError(f"The answer of {self.base} ended before its end was said.")
 
 
-async def pieces(file: Path, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
-    """Yield a file's bytes."""
-    with await asyncio.to_thread(file.open, "rb") as source:
-        while data := await asyncio.to_thread(source.read, PIECE):
-            yield data
-            sent(len(data))
+class Watched(io.BufferedReader):
+    """A file that tells how much of it is read. aiohttp reads it piece by piece in a thread, and says its length at the
+    head of the request, so that what is too large is refused at once."""
+
+    def __init__(self, path: Path, sent: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path))
+        self._sent = sent
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._sent(len(data))
+        return data
 
 
 def decoded(data: bytes) -> Any:
