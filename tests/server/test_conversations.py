@@ -19,6 +19,7 @@ from tests.fakes.ollama import FakeOllama
 from tests.shapes import check
 
 from .conftest import Setup, config
+from .test_generate import DONE, record
 
 WORD = "control-word"
 PATH = "/v1/conversations"
@@ -93,34 +94,36 @@ async def test_a_deleted_one_is_gone_with_its_items(setup: Setup) -> None:
     assert (await setup.post(f"{PATH}/{id}", {"metadata": {}}))[0] == 404
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "words"),
-    [
-        ({"items": [said("x")] * 21}, "items", "array too long"),
-        ({"items": "Hello"}, "items", "expected an array of objects"),
-        ({"items": [1]}, "items[0]", "expected an object"),
-        ({"items": [{"type": "message", "role": "user"}]}, "items[0].content", "Missing required parameter"),
-        ({"items": [said("x"), said("x", role="judge")]}, "items[1].role", "Invalid value: 'judge'"),
-        ({"items": [said("x", id=1)]}, "items[0].id", "expected a string"),
-        ({"items": [{"type": "web_search_call", "id": 1}]}, "items[0].id", "expected a string"),
-        ({"items": [said("x", id="m" * 600)]}, "items[0].id", "string too long"),
-        ({"items": [said("x", id="a\0b")]}, "items[0].id", "without NUL characters"),
-        ({"items": [{"type": "telepathy"}]}, "items[0].type", "Invalid value: 'telepathy'"),
-        ({"items": [{}]}, "items[0].type", "Missing required parameter"),
-        ({"items": [{"type": 1}]}, "items[0].type", "expected a string"),
-        ({"items": [said("a", id="m"), said("b", id="m")]}, "items", "Duplicate item found with id m."),
-        ({"metadata": {"a": 1}}, "metadata.a", "expected a string"),
-        ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "too many properties"),
-        ([], None, "expected an object"),
-    ],
-)
-async def test_what_is_wrong_is_openais_error_and_nothing_is_kept(
-    setup: Setup, body: Any, param: str | None, words: str
-) -> None:
-    status, answer, _ = await setup.post(PATH, body)
-    check("ErrorResponse", answer)
-    assert (status, answer["error"]["param"]) == (400, param)
-    assert words in answer["error"]["message"]
+WRONG: list[tuple[Any, str | None, str]] = [
+    ({"items": [said("x")] * 21}, "items", "array too long"),
+    ({"items": "Hello"}, "items", "expected an array of objects"),
+    ({"items": [1]}, "items[0]", "expected an object"),
+    ({"items": [{"type": "message", "role": "user"}]}, "items[0].content", "Missing required parameter"),
+    ({"items": [said("x"), said("x", role="judge")]}, "items[1].role", "Invalid value: 'judge'"),
+    ({"items": [said("x", id=1)]}, "items[0].id", "expected a string"),
+    ({"items": [{"type": "web_search_call", "id": 1}]}, "items[0].id", "expected a string"),
+    ({"items": [said("x", id="m" * 600)]}, "items[0].id", "string too long"),
+    ({"items": [said("x", id="a\0b")]}, "items[0].id", "without NUL characters"),
+    ({"items": [{"type": "telepathy"}]}, "items[0].type", "Invalid value: 'telepathy'"),
+    ({"items": [{}]}, "items[0].type", "Missing required parameter"),
+    ({"items": [{"type": 1}]}, "items[0].type", "expected a string"),
+    ({"items": [said("a", id="m"), said("b", id="m")]}, "items", "Duplicate item found with id m."),
+    ({"metadata": {"a": 1}}, "metadata.a", "expected a string"),
+    ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "too many properties"),
+    ([], None, "expected an object"),
+]
+
+
+async def test_what_is_wrong_is_openais_error_and_nothing_is_kept(setup: Setup) -> None:
+    id = await begin(setup)
+    for body, param, words in WRONG:
+        status, answer, _ = await setup.post(PATH, body)
+        check("ErrorResponse", answer)
+        assert (status, answer["error"]["param"]) == (400, param), body
+        assert words in answer["error"]["message"], body
+        if isinstance(body, dict) and isinstance(body.get("items"), list):
+            assert await add(setup, id, *body["items"]) == (400, answer)
+    assert (await get(setup, f"/{id}/items"))[1]["data"] == []
 
 
 async def test_broken_json_is_a_clients_error(setup: Setup) -> None:
@@ -215,21 +218,12 @@ async def test_a_reference_to_nothing_is_not_found(setup: Setup) -> None:
     assert (status, body["error"]["message"]) == (404, "Item with id 'msg_x' not found.")
 
 
-@pytest.mark.parametrize(
-    ("query", "param"),
-    [
-        ("limit=0", "limit"),
-        ("limit=101", "limit"),
-        ("order=up", "order"),
-        ("after=x", "after"),
-        ("include=x", "include"),
-    ],
-)
-async def test_a_wrong_query_is_openais_error(setup: Setup, query: str, param: str) -> None:
+async def test_a_wrong_query_is_openais_error(setup: Setup) -> None:
     id = await begin(setup, said("a"))
-    status, body = await get(setup, f"/{id}/items?{query}")
-    check("ErrorResponse", body)
-    assert (status, body["error"]["param"]) == (400, param)
+    for name, value in (("limit", "0"), ("limit", "101"), ("order", "up"), ("after", "x"), ("include", "x")):
+        status, body = await get(setup, f"/{id}/items?{name}={value}")
+        check("ErrorResponse", body)
+        assert (status, body["error"]["param"]) == (400, name)
 
 
 async def test_an_unknown_parameter_of_a_query_is_named(setup: Setup) -> None:
@@ -285,6 +279,27 @@ async def test_a_turn_is_loaded_and_appended(setup: Setup) -> None:
         await conversations.load(app, id, "key_other")
     with pytest.raises(NotFound):
         await conversations.load(app, "conv_none", None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_of_the_responses_api_goes_on_with_a_conversation(setup: Setup, stream: bool) -> None:
+    id = await begin(setup, said("You are Bob.", role="developer", id="msg_a"))
+    for text in ("Hello.", "Who am I?"):
+        setup.ollama.play("/api/chat", [record(f"To {text}"), DONE])
+        # The second turn brings what is there already, as some clients do.
+        items = [said("You are Bob.", role="developer", id="msg_a"), said(text)] if "?" in text else text
+        asked = {"model": "smollm2", "input": items, "conversation": {"id": id}, "stream": stream}
+        async with setup.http.post("/v1/responses", json=asked) as response:
+            assert response.status == 200
+            await response.read()
+    status, page = await get(setup, f"/{id}/items?order=asc")
+    check("ConversationItemList", page)
+    assert texts(page) == ["You are Bob.", "Hello.", "To Hello.", "Who am I?", "To Who am I?"]
+    first, second = setup.ollama.asked("/api/chat")
+    assert [message["content"] for message in first["messages"]] == ["You are Bob.", "Hello."]
+    assert [message["content"] for message in second["messages"]][:3] == ["You are Bob.", "Hello.", "To Hello."]
+    status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": "x", "conversation": "conv_x"})
+    assert (status, body["error"]["message"]) == (404, "Conversation with id 'conv_x' not found.")
 
 
 # --- whose they are ---------------------------------------------------------------------------------------------------
