@@ -1,0 +1,43 @@
+"""The handler of POST /v1/edits, which old programs still call."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..engine import Engine
+from ..policy.books import Books
+from ..policy.route import Target
+from ..translate import edits, validate
+from ..translate.openapi import Route
+from ..translate.shapes_edits import EditRequest
+from .generate import body_of
+from .keys import BOOKS, ENGINE, WALL
+from .reply import json_bytes
+from .row import Row
+
+__all__ = ["ROWS", "create_edit"]
+
+
+async def create_edit(request: web.Request) -> web.Response:
+    """POST /v1/edits."""
+    app, books = request.app, request[BOOKS]
+    ask = edits.parse_shape(*validate.decode(await body_of(request), EditRequest))
+    engine = app[ENGINE]
+    target = await route(engine, ask.model, books)
+    created = int(app[WALL]())
+    return json_bytes(edits.whole(await engine.chat_each((ask,), target, books, param="input"), created=created))
+
+
+async def route(engine: Engine, asked: str, books: Books) -> Target:
+    """Return the model; for OpenAI's own names of this endpoint the usual one, as for its names of chat models."""
+    snapshot = engine.snapshot
+    if asked in edits.OPENAI and snapshot.settings.models.openai_names:
+        listed = await engine.fleet.listed()
+        if snapshot.names.resolve(asked, listed) is None and (usual := snapshot.names.usual(listed)) is not None:
+            return await engine.route(asked, "chat", books, name=f"{usual.backend}/{usual.id}")
+    return await engine.route(asked, "chat", books)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(Route("POST", "/v1/edits", "Edit a text by an instruction (legacy)", EditRequest, "Completions"), create_edit),
+)
