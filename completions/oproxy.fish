@@ -365,7 +365,7 @@ complete -c oproxy -n '__oproxy_at oproxy' -a env -d 'Print what makes OpenAI cl
 complete -c oproxy -n '__oproxy_at oproxy' -a doctor -d 'Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
 complete -c oproxy -n '__oproxy_at oproxy' -a chat -d 'Ask a model, once or in a conversation'
 complete -c oproxy -n '__oproxy_at oproxy' -a models -d 'List, fetch, load and remove models; give them other names'
-complete -c oproxy -n '__oproxy_at oproxy' -a files -d 'Upload, list, download and remove files that batches and models read'
+complete -c oproxy -n '__oproxy_at oproxy' -a files -d 'Upload, list, download and remove files'
 complete -c oproxy -n '__oproxy_at oproxy' -a batch -d 'Have a file of requests answered when nobody else waits'
 complete -c oproxy -n '__oproxy_at oproxy' -a logs -d 'Show the recorded requests, send them again, follow the log'
 complete -c oproxy -n '__oproxy_at oproxy' -a usage -d 'Tell what was used, what it cost and what it saved'

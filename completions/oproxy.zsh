@@ -30,7 +30,7 @@ _oproxy() {
                 'doctor:Look for what is wrong: config, daemon, ports, backends, models, store, files, certificate, clock, environment'
                 'chat:Ask a model, once or in a conversation'
                 'models:List, fetch, load and remove models; give them other names'
-                'files:Upload, list, download and remove files that batches and models read'
+                'files:Upload, list, download and remove files'
                 'batch:Have a file of requests answered when nobody else waits'
                 'logs:Show the recorded requests, send them again, follow the log'
                 'usage:Tell what was used, what it cost and what it saved'

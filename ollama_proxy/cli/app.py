@@ -39,7 +39,7 @@ COMMANDS: dict[str, Row] = {
     "doctor": Row("doctor:doctor", "Look for what is wrong, and say what to do about it."),
     "chat": Row("chat:chat", "Ask a model, once or in a conversation."),
     "models": Row("models:app", "List, fetch, load and remove models; give them other names."),
-    "files": Row("files:app", "Upload, list, download and remove files that batches and models read."),
+    "files": Row("files:app", "Upload, list, download and remove files."),
     "batch": Row("batch:app", "Have a file of requests answered when nobody else waits."),
     "logs": Row("logs:app", "Show the recorded requests, send them again, follow the log."),
     "usage": Row("usage:app", "Tell what was used, what it cost and what it saved."),

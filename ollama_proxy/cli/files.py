@@ -25,7 +25,7 @@ from .output import echo, errors, interactive, print_json, print_table, size, te
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Upload, list, download and remove files that batches and models read.")
+app = typer.Typer(no_args_is_help=True, help="Upload, list, download and remove files.")
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", envvar="OPROXY_CONFIG", help="The config file to use.")
