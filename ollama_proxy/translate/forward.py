@@ -157,7 +157,7 @@ class AnswerObserver:
         self.json = kind == "application/json"
         self.usage: Usage | None = None
         self.done = False
-        self._decoder: SseDecoder | None = SseDecoder() if self.streams else None
+        self._decoder: SseDecoder | None = SseDecoder(limit=OBSERVED) if self.streams else None
         self._held: list[bytes] = []
         self._size = 0
 
