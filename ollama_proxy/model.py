@@ -176,6 +176,8 @@ class Reasoning(Struct, frozen=True):
     summary: str | None = None
     # Ollama's own `think` passed in the body (bool or level): wins over `effort`.
     think: bool | str | None = None
+    # Nobody said it in so many words: it is left out where a server might refuse a parameter that it does not know.
+    implied: bool = False
 
 
 class Sampling(Struct, frozen=True):

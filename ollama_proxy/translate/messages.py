@@ -117,7 +117,7 @@ def _format(request: wire.CountTokensRequest) -> Format:
 
 
 def _reasoning(request: wire.CountTokensRequest, most: int | None) -> Reasoning:
-    """Return how much to think. Who does not ask for it gets no thinking."""
+    """Return how much to think. Who does not ask for it gets no thinking, as far as that can be had."""
     effort = request.output_config.effort if request.output_config is not None else None
     match request.thinking:
         case wire.ThinkingEnabled(budget_tokens=budget):
@@ -126,7 +126,7 @@ def _reasoning(request: wire.CountTokensRequest, most: int | None) -> Reasoning:
             return Reasoning(effort or next((word for limit, word in BUDGETS if budget <= limit), "high"))
         case wire.ThinkingAdaptive() | wire.ThinkingBetween():
             return Reasoning(effort or "medium")
-    return Reasoning("none")
+    return Reasoning("none", implied=True)
 
 
 def _without_effect(request: wire.CountTokensRequest) -> Iterable[str]:

@@ -177,7 +177,7 @@ class OpenAIWire(Struct, frozen=True, kw_only=True):
             case str(level):
                 effort = level
         if not self.llamacpp:
-            return {"reasoning_effort": effort} if effort is not None else {}
+            return {"reasoning_effort": effort} if effort is not None and not reasoning.implied else {}
         if effort is None and reasoning.think is None:
             return {}
         # https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md: it is the template that knows.

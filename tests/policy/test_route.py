@@ -107,7 +107,9 @@ def test_exact_aliases_are_listed_with_their_models() -> None:
     assert {name: target.info.id for name, target in mine.aliases(LISTED).items()} == {"fast": "tooly:1b"}
 
 
-@pytest.mark.parametrize("asked", ["gpt-4o", "chatgpt-4o-latest", "o1", "o3-mini", "o4-mini"])
+@pytest.mark.parametrize(
+    "asked", ["gpt-4o", "chatgpt-4o-latest", "o1", "o3-mini", "o4-mini", "claude-opus-4-8", "claude-3-5-haiku-latest"]
+)
 def test_openai_names_lead_to_a_fitting_model(asked: str) -> None:
     assert found(names(), asked) == "openai ollama/tooly:3b"
     assert found(names(default="smollm2"), asked) == "openai ollama/smollm2:latest"

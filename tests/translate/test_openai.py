@@ -281,6 +281,7 @@ def test_llamacpp_gets_one_system_message_and_one_user_turn() -> None:
         (Reasoning(), None, None),
         (Reasoning("low"), "low", {"enable_thinking": True, "reasoning_effort": "low"}),
         (Reasoning("none"), "none", {"enable_thinking": False, "reasoning_effort": "none"}),
+        (Reasoning("none", implied=True), None, {"enable_thinking": False, "reasoning_effort": "none"}),
         (Reasoning(think=False), "none", {"enable_thinking": False, "reasoning_effort": "none"}),
         (Reasoning(think=True), None, {"enable_thinking": True}),
         (Reasoning("low", think="high"), "high", {"enable_thinking": True, "reasoning_effort": "high"}),
