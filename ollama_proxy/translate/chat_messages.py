@@ -15,6 +15,7 @@ from .parts import base64_of, file, image
 
 __all__ = ["parse_messages"]
 
+
 def parse_messages(messages: Sequence[wire.Message]) -> tuple[hub.Message, ...]:
     """Translate all messages. Raises errors.Invalid with the path of the culprit."""
     return tuple(_Conversation().parse(messages))
@@ -25,10 +26,14 @@ class _Conversation:
 
     def __init__(self) -> None:
         self._calls: dict[str, str] = {}
+        # Those of the last assistant's message that have no answer yet, in their order.
+        self._open: dict[str, None] = {}
 
     def parse(self, messages: Sequence[wire.Message]) -> Iterator[hub.Message]:
         for index, message in enumerate(messages):
             path = f"messages[{index}]"
+            if self._open and not isinstance(message, wire.ToolMessage):
+                raise self._unanswered(index)
             match message:
                 case wire.SystemMessage() | wire.DeveloperMessage():
                     yield hub.Message("system", _texts(message.content), message.name)
@@ -37,9 +42,20 @@ class _Conversation:
                 case wire.AssistantMessage():
                     yield hub.Message("assistant", tuple(self._assistant(message, path)), message.name)
                 case wire.ToolMessage():
-                    yield hub.Message("tool", (self._result(message, path),))
+                    yield hub.Message("tool", (self._result(message, index),))
                 case wire.FunctionMessage():
                     yield hub.Message("tool", (self._function_result(message, index),))
+        if self._open:
+            raise self._unanswered(len(messages) - 1)
+
+    def _unanswered(self, index: int) -> Invalid:
+        ids = ", ".join(self._open)[:500]
+        return Invalid(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {ids}",
+            # Where a tool's message was expected; OpenAI writes paths like that here.
+            param=f"messages.[{index}].role",
+        )
 
     def _assistant(self, message: wire.AssistantMessage, path: str) -> Iterator[hub.Part]:
         if message.audio is not None:
@@ -58,6 +74,7 @@ class _Conversation:
             yield self._called(
                 hub.ToolCall(f"call_fn{len(self._calls)}", message.function_call.name, message.function_call.arguments)
             )
+        self._open = {call.id: None for call in message.tool_calls or ()}
         for call in message.tool_calls or ():
             if isinstance(call, wire.FunctionCall):
                 yield self._called(hub.ToolCall(call.id, call.function.name, call.function.arguments))
@@ -68,16 +85,17 @@ class _Conversation:
         self._calls[call.id] = call.name
         return call
 
-    def _result(self, message: wire.ToolMessage, path: str) -> hub.ToolResult:
+    def _result(self, message: wire.ToolMessage, index: int) -> hub.ToolResult:
         if not self._calls:
             raise Invalid(
                 "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
                 "'tool_calls'.",
-                param=f"{path}.role",
+                param=f"messages.[{index}].role",
             )
+        self._open.pop(message.tool_call_id, None)
         parts = tuple(
             part
-            for part in _parts(message.content, path)
+            for part in _parts(message.content, f"messages[{index}]")
             if isinstance(part, hub.Text | hub.Image | hub.File)  # all that ToolContent holds
         )
         name = self._calls.get(message.tool_call_id) or message.name

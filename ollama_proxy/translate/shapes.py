@@ -37,7 +37,7 @@ Seed = Annotated[int, Meta(ge=-INT64 - 1, le=INT64, description="Same seed, same
 Count = Annotated[int, Meta(ge=1, le=INT32)]
 Choices = Annotated[int, Meta(ge=1, le=128, description="How many answers to give.")]
 Stop = str | Annotated[list[str], Meta(max_length=4)]
-Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]]
+Bias = dict[str, Annotated[int, Meta(ge=-100, le=100)]]
 KeepAlive = str | int | float
 User = Annotated[str, Meta(description="Who is asking, for the records.")]
 Metadata = Annotated[

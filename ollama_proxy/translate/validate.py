@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import inspect
@@ -73,7 +73,57 @@ def _known(struct: type[msgspec.Struct]) -> frozenset[str]:
 
 @functools.cache
 def _type(struct: type[msgspec.Struct]) -> inspect.Type:
-    return inspect.type_info(struct)
+    kind = inspect.type_info(struct)
+    for found in _structs(kind, set()):
+        hints = get_type_hints(found.cls, include_extras=True).values()
+        orders = {frozenset(words): words for hint in hints for words in _words(hint)}
+        for field in found.fields:
+            for literal in _literals(field.type):
+                # msgspec has sorted them; OpenAI lists them as its schema does.
+                literal.values = orders.get(frozenset(literal.values), literal.values)
+    return kind
+
+
+def _structs(kind: inspect.Type, seen: set[int]) -> Iterator[inspect.StructType]:
+    if id(kind) in seen:
+        return
+    seen.add(id(kind))
+    parts = _parts(kind)
+    if isinstance(kind, inspect.StructType):
+        yield kind
+        parts = [field.type for field in kind.fields]
+    for part in parts:
+        yield from _structs(part, seen)
+
+
+def _literals(kind: inspect.Type) -> Iterator[inspect.LiteralType]:
+    if isinstance(kind, inspect.LiteralType):
+        yield kind
+    for part in _parts(kind):
+        yield from _literals(part)
+
+
+def _parts(kind: inspect.Type) -> list[inspect.Type]:
+    """Return the types that a type is made of; a structure's fields are none."""
+    match kind:
+        case inspect.Metadata():
+            return [kind.type]
+        case inspect.UnionType():
+            return list(kind.types)
+        case inspect.DictType():
+            return [kind.key_type, kind.value_type]
+        case inspect.ListType():
+            return [kind.item_type]
+    return []
+
+
+def _words(hint: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the words of each Literal in an annotation, in the order they are written."""
+    if get_origin(hint) is Literal:
+        yield tuple(word for word in get_args(hint) if word is not None)
+        return
+    for part in get_args(hint):
+        yield from _words(part)
 
 
 @functools.cache

@@ -130,12 +130,16 @@ def test_an_assistants_turn_keeps_its_thoughts_refusal_and_calls() -> None:
     assert messages(
         {"role": "assistant", "content": "hello", "reasoning_content": "hm", "reasoning": "hm"},
         {"role": "assistant", "content": None, "refusal": "no", "tool_calls": [call, custom], "annotations": []},
+        {"role": "tool", "tool_call_id": "c2", "content": "2"},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
         {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]},
         {"role": "assistant", "content": "", "tool_calls": [], "function_call": None},
         {"role": "assistant", "reasoning": "only"},
     ) == (
         Message("assistant", (hub.Thinking("hm"), Text("hello"))),
         Message("assistant", (hub.Refusal("no"), ToolCall("c1", "f", ""), ToolCall("c2", "c", "x", "custom"))),
+        Message("tool", (ToolResult("c2", (Text("2"),), "c"),)),
+        Message("tool", (ToolResult("c1", (Text("1"),), "f"),)),
         Message("assistant", (Text("a"), hub.Refusal("b"))),
         Message("assistant", ()),
         Message("assistant", (hub.Thinking("only"),)),
@@ -161,9 +165,29 @@ def test_a_tools_answer_gets_the_name_of_its_call() -> None:
     assert third.parts == (ToolResult("other", (Text("4"),)),)
 
 
+@pytest.mark.parametrize(
+    ("rest", "missing", "at"),
+    [
+        ([], "c0, c1", 0),
+        ([{"role": "tool", "tool_call_id": "c0", "content": "1"}], "c1", 1),
+        ([{"role": "tool", "tool_call_id": "other", "content": "1"}], "c0, c1", 1),
+        ([{"role": "user", "content": "go on"}], "c0, c1", 1),
+        ([{"role": "tool", "tool_call_id": "c1", "content": "1"}, {"role": "assistant", "content": "x"}], "c0", 2),
+    ],
+)
+def test_calls_without_answers_are_refused(rest: list[dict[str, Any]], missing: str, at: int) -> None:
+    calls = [{"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in range(2)]
+    error = refusal(messages=[{"role": "assistant", "tool_calls": calls}, *rest])
+    assert error.message == (
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+        f"The following tool_call_ids did not have response messages: {missing}"
+    )
+    assert (error.param, error.code) == (f"messages.[{at}].role", None)
+
+
 def test_a_tools_answer_without_any_call_before_it_is_refused() -> None:
     error = refusal(messages=[{"role": "tool", "tool_call_id": "c", "content": "1"}])
-    assert error.param == "messages[0].role"
+    assert error.param == "messages.[0].role"
     assert "must be a response to a preceeding message with 'tool_calls'" in error.message
 
 

@@ -179,9 +179,9 @@ FIELDS = [
     ("stream", "yes", "invalid_type", "Invalid type for 'stream': expected a boolean, but got a string instead."),
     ("safety_identifier", "a" * 129, "string_above_max_length", "Invalid 'safety_identifier': string too long. Expected a string with maximum length 128, but got a string with length 129 instead."),
     ("metadata", {str(i): "" for i in range(17)}, "object_above_max_properties", None),
-    ("reasoning_effort", "huge", "invalid_value", None),
+    ("reasoning_effort", "huge", "invalid_value", "Invalid value: 'huge'. Supported values are: 'none', 'minimal', 'low', 'medium', 'high', 'xhigh', and 'max'."),
     ("response_format", "json", "invalid_type", None),
-    ("tool_choice", "always", "invalid_value", "Invalid value: 'always'. Supported values are: 'auto', 'none', and 'required'."),
+    ("tool_choice", "always", "invalid_value", "Invalid value: 'always'. Supported values are: 'none', 'auto', and 'required'."),
     ("num_ctx", 1, "integer_below_min_value", None),
     ("keep_alive", [], "invalid_type", "Invalid type for 'keep_alive': expected one of a string, integer, or decimal, but got an array instead."),
 ]  # fmt: skip
@@ -198,7 +198,8 @@ def test_a_wrong_parameter_is_told_in_openais_words(name: str, value: Any, code:
 DEEP = [
     ({"metadata": {"tags": ["a"]}}, "metadata.tags", "invalid_type"),
     ({"metadata": {"k" * 65: "v"}}, "metadata", "string_above_max_length"),
-    ({"logit_bias": {"50256": 101}}, "logit_bias.50256", "decimal_above_max_value"),
+    ({"logit_bias": {"50256": 101}}, "logit_bias.50256", "integer_above_max_value"),
+    ({"logit_bias": {"50256": 1.5}}, "logit_bias.50256", "invalid_type"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
     ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name", "empty_string"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
