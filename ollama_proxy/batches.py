@@ -57,7 +57,8 @@ class Runner:
         self.lines = Dispatcher(office, tasks, clock=clock, new_id=new_id, first_wait=first_wait)
         self.office, self._tasks = office, tasks
         self._wall, self._new_id, self._say = wall, new_id, say
-        self._tended: set[str] = set()
+        # Those somebody is at, in this process.
+        self.tended: set[str] = set()
         self._closing = False
 
     # --- from outside -----------------------------------------------------------------------------------------
@@ -68,8 +69,8 @@ class Runner:
 
     def start(self, id: str) -> None:
         """Tend a batch that is kept, unless that is done already."""
-        if id not in self._tended:
-            self._tended.add(id)
+        if id not in self.tended:
+            self.tended.add(id)
             self._tasks.start(self._tend(id), name=f"batch-{id}")
 
     def stir(self, id: str) -> None:
@@ -119,7 +120,7 @@ class Runner:
                 pause = min(2 * pause, LONGEST)
         finally:
             lock.release()
-            self._tended.discard(id)
+            self.tended.discard(id)
 
     async def _carry(self, id: str) -> None:
         """Carry a batch on from whatever state it is in."""

@@ -67,7 +67,7 @@ class Client:
     async def over(self, id: str) -> dict[str, Any]:
         """Return a batch once it is over."""
         async with asyncio.timeout(20):
-            while (batch := await self.batch(id))["status"] not in OVER:
+            while (batch := await self.batch(id))["status"] not in OVER:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return batch
 
