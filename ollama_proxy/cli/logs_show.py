@@ -6,7 +6,7 @@ Markdown and colours where a person looks, plain text in a pipe, all that is rec
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -202,6 +202,10 @@ def answer_sections(answer: Any) -> Iterator[Section]:
         case {"object": "list", "data": [{"embedding": embedding}, *_] as data}:
             length = f" of {len(embedding)} numbers" if isinstance(embedding, list) else ""
             yield Section("answer", f"{len(data)} embedding{'s' * (len(data) != 1)}{length}")
+        case {"type": "message", "content": [*blocks]}:
+            yield from block_sections(blocks)
+            if (reason := answer.get("stop_reason")) not in ("end_turn", "tool_use", None):
+                yield Section("ended", str(reason))
         case {"error": _}:
             pass
         case str():
@@ -213,6 +217,20 @@ def answer_sections(answer: Any) -> Iterator[Section]:
             yield Section("error", text)
         case {"error": error}:
             yield Section("error", pretty(error))
+
+
+def block_sections(blocks: Sequence[Any]) -> Iterator[Section]:
+    """Yield the blocks of one of Anthropic's messages."""
+    for block in blocks:
+        match block:
+            case {"type": "text", "text": str(text)}:
+                yield Section("assistant", text)
+            case {"type": "thinking", "thinking": str(thought)}:
+                yield Section("assistant thinks", thought)
+            case {"type": "tool_use", "name": name, "input": given}:
+                yield Section(f"assistant calls {name}", given if isinstance(given, str) else pretty(given))
+            case _:
+                yield Section("assistant", pretty(block))
 
 
 def choice_sections(choice: Any, which: str) -> Iterator[Section]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..framing import SseDecoder
+from .assemble_messages import is_messages, message
 
 __all__ = ["Assembled", "assemble"]
 
@@ -53,6 +54,8 @@ def assemble(pieces: Sequence[bytes]) -> Assembled:
         return Assembled(None, done)
     if all(mergeable(each) for each in documents):
         return Assembled(merged(documents), done)
+    if is_messages(documents):
+        return Assembled(*message(documents))
     return Assembled(documents, done)
 
 

@@ -280,6 +280,23 @@ def test_tool_calls_thoughts_choices_and_errors_are_told_apart() -> None:
     assert text_of([picture, "b"]) == '[image_url {"image_url":{"url":"http://x"}}]\n\nb'
 
 
+def test_a_message_of_anthropics_is_shown_block_by_block() -> None:
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "x"},
+        {"type": "text", "text": "I look."},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
+        {"type": "new_kind"},
+    ]
+    answer = {"type": "message", "content": content, "stop_reason": "max_tokens"}
+    assert [(each.title, each.text) for each in answer_sections(answer)] == [
+        ("assistant thinks", "hm"),
+        ("assistant", "I look."),
+        ("assistant calls f", '{\n  "a": 1\n}'),
+        ("assistant", '{\n  "type": "new_kind"\n}'),
+        ("ended", "max_tokens"),
+    ]
+
+
 # --- as something that runs ---------------------------------------------------------------------------------------
 
 NASTY = {
