@@ -108,7 +108,7 @@ def check_file(purpose: str, filename: str, size: int) -> None:
 
 def clean_name(name: str) -> str:
     """Return a file's name as text that can be kept and sent: what is no Unicode as question marks."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def expiry(purpose: str, after: ExpiresAfter | None, now: int) -> int | None:
