@@ -41,6 +41,7 @@ from .keys import (
     KEYRING,
     NEW_ID,
     RELOADER,
+    RUNS,
     SAY,
     STARTED,
     TASKS,
@@ -51,6 +52,7 @@ from .middleware import edge
 from .pages import DOCUMENT
 from .routes import ROUTES, add_routes
 from .run import calm
+from .runs import Runs
 
 __all__ = ["build_app"]
 
@@ -96,6 +98,7 @@ def build_app(
     batches.prepare(app)
     app[CLERK] = Clerk(gate, settings, clock=clock, opening=app[ACCOUNTS].settled)
     app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
+    app[RUNS] = Runs(app)
     if reload is not None:
         app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder, env), say=say)
     add_routes(app)
@@ -117,6 +120,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
         tasks.start(reloader.run(), name="reload")
         # A daemon goes on with what another has left; the application within a command only with what it is told to.
         tasks.start(app[BATCHES].watch(), name="batches-left")
+    tasks.start(app[RUNS].resume(), name="responses-left")
     tasks.start(accounting.open_books(app), name="store")
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")

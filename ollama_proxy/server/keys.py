@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -18,6 +18,9 @@ from ..policy.books import Books
 from ..recorder import Recorder
 from ..tasks import Tasks
 from .accounts import Accounts
+
+if TYPE_CHECKING:
+    from .runs import Runs
 
 __all__ = [
     "ACCOUNTS",
@@ -34,6 +37,7 @@ __all__ = [
     "NEW_ID",
     "RECORDER",
     "RELOADER",
+    "RUNS",
     "SAY",
     "STARTED",
     "TASKS",
@@ -49,6 +53,8 @@ FAILURES = web.AppKey("failures", MemoryLimiter)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 # The bytes of files.
 BLOBS = web.AppKey("blobs", Blobs)
+# Responses in the background.
+RUNS: web.AppKey[Runs] = web.AppKey("runs")
 BATCHES = web.AppKey("batches", Runner)
 # The ids of the uploads whose parts are being joined.
 UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")

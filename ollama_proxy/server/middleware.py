@@ -28,7 +28,7 @@ from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, 
 from .line import request_line
 from .recording import record
 
-__all__ = ["edge", "error_response", "head"]
+__all__ = ["edge", "error_response", "head", "tell"]
 
 log = logging.getLogger(__name__)
 

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from .. import tokens
-from ..errors import Invalid
+from ..errors import Invalid, MethodNotAllowed
 from ..stored import Stored
 from ..translate import responses, validate
 from ..translate.openapi import Route
 from ..translate.paging import parse_paging, unknown_cursor, write_page
 from ..translate.responses_items import items_of
-from ..translate.shapes_responses import CountRequest, ResponsesRequest
+from ..translate.responses_replay import ENDED, replay
+from ..translate.shapes_responses import CompactRequest, CountRequest, ResponsesRequest
+from .compact import compact_response
 from .generate import body_of
-from .keys import BOOKS, ENGINE
-from .reply import Form, json_bytes, stream
-from .responses_ask import (
-    KIND,
-    answered,
-    finished,
-    history_of,
-    keep,
-    missing,
-    prepare,
-    referred,
-    with_files,
-)
+from .keys import BOOKS, ENGINE, RUNS
+from .reply import EventStream, Form, json_bytes, stream
+from .responses_ask import KIND, answered, finished, history_of, keep, missing, prepare, referred, with_files
+from .responses_socket import serve_socket
 from .row import Row
+from .runs import EVENTS
 from .shelf import kept, owner_of, sees
 
 __all__ = ["ROWS"]
 
 NAMED = Form(named=True, last=b"")
+_background = msgspec.json.Decoder(msgspec.defstruct("Background", [("background", Any, None), ("stream", Any, None)]))
 
 
 async def create_response(request: web.Request) -> web.StreamResponse:
     """POST /v1/responses."""
     app, books = request.app, request[BOOKS]
-    prepared = await prepare(app, await body_of(request), books)
+    body = await body_of(request)
+    if b'"background"' in body and wants_background(body):
+        return await in_background(request, body)
+    prepared = await prepare(app, body, books)
     target = await app[ENGINE].route(prepared.request.model, "chat", books)
     if not prepared.request.stream:
         return json_bytes(await finished(app, prepared, target, books))
@@ -50,6 +48,33 @@ async def create_response(request: web.Request) -> web.StreamResponse:
         await keep(app, prepared, books)
 
     return await stream(request, answered(app, prepared, target, books), prepared.writer, form=NAMED, ended=ended)
+
+
+def wants_background(body: bytes) -> bool:
+    """Return whether nobody is to wait for the answer; what is wrong with the body is told later."""
+    try:
+        return _background.decode(body).background is True  # type: ignore[attr-defined]
+    except msgspec.MsgspecError:
+        return False
+
+
+async def in_background(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Begin a response; show it as it is now, or follow it."""
+    run = await request.app[RUNS].start(body, request[BOOKS])
+    if run.prepared.request.stream:
+        return await send(request, run.follow())
+    return json_bytes(msgspec.json.encode(run.response))
+
+
+async def send(request: web.Request, frames: AsyncIterator[list[bytes]]) -> web.StreamResponse:
+    """Write events as they come. A client that leaves ends nothing but its own stream."""
+    out = EventStream(request)
+    try:
+        async for fresh in frames:
+            await out.write(b"".join(fresh))
+        return await out.end()
+    finally:
+        out.stop()
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -65,18 +90,85 @@ async def found(request: web.Request) -> Stored:
 
 
 async def retrieve_response(request: web.Request) -> web.StreamResponse:
-    """GET /v1/responses/{id}."""
+    """GET /v1/responses/{id}, as it is or as a stream."""
+    streamed = request.query.get("stream") in ("true", "1", "True")
+    first = starting_after(request) + 1
+    run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
+    if run is not None:
+        if streamed:
+            return await send(request, run.follow(first))
+        return json_bytes(msgspec.json.encode(run.response))
     thing = await found(request)
     response = msgspec.json.decode(thing.data)["response"]
-    return json_bytes(msgspec.json.encode(response))
+    if not streamed:
+        return json_bytes(msgspec.json.encode(response))
+    if response["status"] not in ENDED:
+        raise Invalid(f"The response '{thing.id}' is not running here and cannot be followed.", param="stream")
+    return await send(request, pieces(await events_of(request, response), first))
+
+
+def starting_after(request: web.Request) -> int:
+    """Return the number of the last event a client has seen, -1 for none."""
+    text = request.query.get("starting_after") or ""
+    if text and not (text.isascii() and text.isdigit() and len(text) < 18):
+        raise Invalid(
+            "Invalid type for 'starting_after': expected an integer, but got a string instead.",
+            param="starting_after",
+            code="invalid_type",
+        )
+    return int(text or -1)
+
+
+async def events_of(request: web.Request, response: dict[str, Any]) -> list[bytes]:
+    """Return the events of a response that has ended: those it was streamed as, or as it would have been."""
+    id = f"{response['id']}.events"
+    kept_events = await kept(request.app, lambda objects: objects.get(id, kind=EVENTS, owner=None))
+    if kept_events is None:
+        return replay(response)
+    return [
+        b"event: %b\ndata: %b\n\n" % (msgspec.json.decode(raw)["type"].encode(), raw)
+        for raw in msgspec.json.decode(kept_events.data, type=list[msgspec.Raw])
+    ]
+
+
+async def pieces(frames: list[bytes], first: int) -> AsyncIterator[list[bytes]]:
+    yield frames[first:]
 
 
 async def delete_response(request: web.Request) -> web.StreamResponse:
     """DELETE /v1/responses/{id}."""
     id = request.match_info["response_id"]
-    if not await kept(request.app, lambda objects: objects.remove(id, kind=KIND, owner=sees(request))):
+    owner = sees(request)
+    run = request.app[RUNS].get(id, owner)
+    if run is not None:
+        await request.app[RUNS].cancel(run)
+    removed = await kept(request.app, lambda objects: objects.remove(id, kind=KIND, owner=owner))
+    await kept(request.app, lambda objects: objects.remove(f"{id}.events", kind=EVENTS, owner=owner))
+    if not removed and run is None:
         raise missing(id)
     return json_bytes(msgspec.json.encode({"id": id, "object": "response", "deleted": True}))
+
+
+async def cancel_response(request: web.Request) -> web.StreamResponse:
+    """POST /v1/responses/{id}/cancel."""
+    run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
+    if run is not None:
+        await request.app[RUNS].cancel(run)
+        return json_bytes(msgspec.json.encode(run.response))
+    thing = await found(request)
+    data = msgspec.json.decode(thing.data)
+    response = data["response"]
+    if not response["background"]:
+        raise Invalid("Cannot cancel a synchronous response.")
+    if response["status"] not in ENDED:
+        # Left behind by a daemon that is gone, or still to be begun anew.
+        response["status"] = "cancelled"
+        told = msgspec.json.encode(data)
+        await kept(
+            request.app,
+            lambda objects: objects.change(thing.id, kind=KIND, owner=None, status="cancelled", data=told),
+        )
+    return json_bytes(msgspec.json.encode(response))
 
 
 async def list_input_items(request: web.Request) -> web.StreamResponse:
@@ -104,35 +196,44 @@ async def count_input(request: web.Request) -> web.StreamResponse:
     """POST /v1/responses/input_tokens. No model is asked."""
     app, books = request.app, request[BOOKS]
     shape, fields = validate.decode(await body_of(request), CountRequest)
-    if shape.previous_response_id is not None and shape.conversation is not None:
-        raise Invalid(
-            "Mutually exclusive parameters. Ensure you are only providing one of: 'previous_response_id' or "
-            "'conversation'.",
-            param="previous_response_id",
-            code="mutually_exclusive_parameters",
-        )
+    responses.exclusive(shape.previous_response_id, shape.conversation)
     owner = owner_of(books.caller)
     conversation = responses.conversation_id(shape.conversation)
     before = await history_of(app, shape.previous_response_id, conversation, owner)
     items = await with_files(app, [*before, *await referred(app, items_of(shape.input), before, owner)], owner)
     ask = responses.count_ask(shape, items, history=len(before))
     books.ignored = validate.ignored_keys(fields, CountRequest)
-    counted: Mapping[str, Any] = {"object": "response.input_tokens", "input_tokens": tokens.estimate(ask)}
-    return json_bytes(msgspec.json.encode(counted))
+    return json_bytes(msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens.estimate(ask)}))
+
+
+async def compact(request: web.Request) -> web.StreamResponse:
+    """POST /v1/responses/compact."""
+    return json_bytes(await compact_response(request.app, await body_of(request), request[BOOKS]))
+
+
+async def socket(request: web.Request) -> web.StreamResponse:
+    """GET /v1/responses, which is a WebSocket or nothing."""
+    if request.headers.get("upgrade", "").lower() != "websocket":
+        error = MethodNotAllowed(
+            f"Not allowed to GET on {request.path} (allowed: POST). "
+            "(HINT: Perhaps you meant to use a different HTTP method?)"
+        )
+        error.headers["allow"] = "POST"
+        raise error
+    return await serve_socket(request)
+
+
+def row(method: str, path: str, summary: str, handler: Any, shape: Any = None) -> Row:
+    return Row(Route(method, f"/v1/responses{path}", summary, shape, "Responses"), handler)
 
 
 ROWS: tuple[Row, ...] = (
-    Row(
-        Route("POST", "/v1/responses", "Answer, and keep the response", ResponsesRequest, "Responses"), create_response
-    ),
-    Row(
-        Route("POST", "/v1/responses/input_tokens", "Count the tokens of a prompt", CountRequest, "Responses"),
-        count_input,
-    ),
-    Row(Route("GET", "/v1/responses/{response_id}", "Show a response", None, "Responses"), retrieve_response),
-    Row(Route("DELETE", "/v1/responses/{response_id}", "Forget a response", None, "Responses"), delete_response),
-    Row(
-        Route("GET", "/v1/responses/{response_id}/input_items", "List what it was asked", None, "Responses"),
-        list_input_items,
-    ),
+    row("POST", "", "Answer, and keep the response", create_response, ResponsesRequest),
+    row("GET", "", "Answer over a WebSocket", socket),
+    row("POST", "/input_tokens", "Count the tokens of a prompt", count_input, CountRequest),
+    row("POST", "/compact", "Make a conversation short", compact, CompactRequest),
+    row("GET", "/{response_id}", "Show a response", retrieve_response),
+    row("DELETE", "/{response_id}", "Forget a response", delete_response),
+    row("POST", "/{response_id}/cancel", "Stop a response in the background", cancel_response),
+    row("GET", "/{response_id}/input_items", "List what it was asked", list_input_items),
 )

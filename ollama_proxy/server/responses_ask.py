@@ -29,6 +29,7 @@ from ..translate import responses, validate
 from ..translate.responses_items import canonical, items_of
 from ..translate.responses_write import ResponseWriter
 from ..translate.shapes_responses import ResponsesRequest
+from . import conversations
 from .door import note_tag
 from .files import read_file
 from .keys import ENGINE, WALL
@@ -46,15 +47,17 @@ __all__ = [
     "finished",
     "history_of",
     "keep",
+    "keep_conversation",
     "missing",
+    "pieces_of",
     "prepare",
     "response_body",
+    "stored_of",
 ]
 
 log = logging.getLogger(__name__)
 
 KIND = "response"
-CONVERSATION = "conversation"
 DAY = 86400.0
 # The longest chain of responses that is followed; longer ones have outgrown every model's window long ago.
 LONGEST = 10_000
@@ -90,6 +93,8 @@ class Prepared:
         self.id: str = writer.response["id"]
         self.stored = request.store is not False
         self.conversation = responses.conversation_id(request.conversation)
+        # The kept response that it goes on from.
+        self.after = request.previous_response_id
 
 
 async def prepare(
@@ -117,7 +122,11 @@ async def prepare(
         padded=bool(shape.stream_options and shape.stream_options.include_obfuscation),
         queued=queued,
     )
-    return Prepared(shape, question, writer, items=items, before=before, owner=owner)
+    prepared = Prepared(shape, question, writer, items=items, before=before, owner=owner)
+    if shape.previous_response_id in memory and prepared.stored:
+        # What it goes on from is kept nowhere: it has to hold all by itself.
+        prepared.items, prepared.before, prepared.after = [*before, *items], [], None
+    return prepared
 
 
 async def history_of(
@@ -129,7 +138,7 @@ async def history_of(
     if previous is not None:
         return await kept(app, lambda objects: chain(objects, previous, owner))
     if conversation is not None:
-        return await kept(app, lambda objects: said(objects, conversation, owner))
+        return await conversations.load(app, conversation, owner)
     return []
 
 
@@ -156,12 +165,6 @@ def chain(objects: Objects, last: str, owner: str) -> list[Item]:
     return [msgspec.json.decode(piece.data) for pieces in reversed(found) for piece in pieces]
 
 
-def said(objects: Objects, id: str, owner: str) -> list[Item]:
-    if objects.get(id, kind=CONVERSATION, owner=owner) is None:
-        raise NotFound(f"Conversation with id '{id[:200]}' not found.", code=None)
-    return [msgspec.json.decode(piece.data) for piece in objects.pieces(id)]
-
-
 def missing(id: str) -> NotFound:
     """Return OpenAI's error for a response that is not there."""
     return NotFound(f"Response with id '{id[:200]}' not found.")
@@ -182,7 +185,7 @@ async def referred(app: web.Application, items: list[Item], before: Sequence[Ite
 
 
 async def lookup(app: web.Application, id: str, owner: str) -> Item:
-    for kind in (KIND, CONVERSATION):
+    for kind in (KIND, conversations.KIND):
         piece = await kept(app, lambda objects, kind=kind: objects.find_piece(id, kind=kind, owner=owner))  # type: ignore[misc]
         if piece is not None:
             item: Item = msgspec.json.decode(piece.data)
@@ -291,7 +294,7 @@ def expiry(app: web.Application) -> float | None:
 def stored_of(app: web.Application, prepared: Prepared, more: Mapping[str, Any] = {}) -> Stored:
     """Return a response as it is kept."""
     response = prepared.writer.response
-    data = {"response": response, "inputs": len(prepared.items), "after": prepared.request.previous_response_id, **more}
+    data = {"response": response, "inputs": len(prepared.items), "after": prepared.after, **more}
     return Stored(
         id=prepared.id,
         kind=KIND,
@@ -310,20 +313,25 @@ def pieces_of(items: Sequence[Item]) -> list[Piece]:
 async def keep(app: web.Application, prepared: Prepared, books: Books) -> None:
     """Keep a response that has ended, and let its conversation go on. Never raises for a database that fails."""
     spoken = pieces_of([*prepared.items, *prepared.writer.response["output"]])
+    if prepared.stored:
+        try:
+            await kept(app, lambda objects: objects.add(stored_of(app, prepared), pieces=spoken))
+        except Overloaded as exc:
+            books.ignored = (*books.ignored, "store")
+            log.warning("response %s is not kept: %s", prepared.id, exc.message)
+    await keep_conversation(app, prepared)
 
-    def put(objects: Objects) -> None:
-        if prepared.stored:
-            objects.add(stored_of(app, prepared), pieces=spoken)
-        if prepared.conversation is not None and prepared.writer.response["status"] != "failed":
-            objects.change(prepared.conversation, kind=CONVERSATION, owner=prepared.owner, pieces=spoken)
 
-    if not prepared.stored and prepared.conversation is None:
+async def keep_conversation(app: web.Application, prepared: Prepared) -> None:
+    """Let the conversation of an answer go on. Never raises for a database that fails."""
+    response, conversation = prepared.writer.response, prepared.conversation
+    if conversation is None or response["status"] not in ("completed", "incomplete"):
         return
+    spoken = [*prepared.items, *response["output"]]
     try:
-        await kept(app, put)
+        await conversations.append(app, conversation, prepared.owner, spoken)
     except Overloaded as exc:
-        books.ignored = (*books.ignored, "store")
-        log.warning("response %s is not kept: %s", prepared.id, exc.message)
+        log.warning("conversation %s does not have response %s: %s", conversation, prepared.id, exc.message)
 
 
 async def finished(app: web.Application, prepared: Prepared, target: Target, books: Books) -> bytes:

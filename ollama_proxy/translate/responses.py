@@ -20,7 +20,7 @@ from .shapes_chat import FormatObject, FormatText, JsonObject
 from .shapes_responses import ConversationRef, CountRequest, FormatSchema, ResponsesRequest
 from .validate import ignored_keys
 
-__all__ = ["Question", "check", "conversation_id", "count_ask", "echo", "parse"]
+__all__ = ["Question", "check", "conversation_id", "count_ask", "echo", "exclusive", "parse"]
 
 # Parameters no local model can follow, each with the values that ask for nothing.
 NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -47,13 +47,7 @@ class Question(msgspec.Struct, frozen=True):
 
 def check(request: ResponsesRequest) -> None:
     """Check what OpenAI checks between fields. Raises errors.Invalid."""
-    if request.previous_response_id is not None and request.conversation is not None:
-        raise Invalid(
-            "Mutually exclusive parameters. Ensure you are only providing one of: 'previous_response_id' or "
-            "'conversation'.",
-            param="previous_response_id",
-            code="mutually_exclusive_parameters",
-        )
+    exclusive(request.previous_response_id, request.conversation)
     if request.prompt is not None:
         raise Invalid(
             f"Prompt with id '{request.prompt.id[:100]}' not found.", param="prompt.id", code="prompt_not_found"
@@ -74,6 +68,17 @@ def check(request: ResponsesRequest) -> None:
             "Invalid 'input': empty array. Expected an array with minimum length 1, but got an empty array instead.",
             param="input",
             code="empty_array",
+        )
+
+
+def exclusive(previous: str | None, conversation: str | ConversationRef | None) -> None:
+    """Refuse two histories at once."""
+    if previous is not None and conversation is not None:
+        raise Invalid(
+            "Mutually exclusive parameters. Ensure you are only providing one of: 'previous_response_id' or "
+            "'conversation'.",
+            param="previous_response_id",
+            code="mutually_exclusive_parameters",
         )
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
 from tests import shapes
+from tests.conftest import Start
+from tests.fakes.ollama import FakeOllama
 
-from .conftest import Setup
+from .conftest import Setup, config
 
 FIRST = ["response.created", "response.in_progress"]
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -295,6 +301,229 @@ async def test_tokens_are_counted_without_a_model(setup: Setup) -> None:
     assert body["object"] == "response.input_tokens"
     assert 2 <= body["input_tokens"] <= 20
     assert setup.ollama.asked("/api/chat") == []
+
+
+async def test_a_kept_response_is_replayed_as_a_stream(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record(message={"thinking": "Hmm."}), record("Hel"), record("lo"), done()])
+    made = await ask(setup, model="smollm2-think")
+    async with setup.http.get(f"/v1/responses/{made['id']}", params={"stream": "true"}) as response:
+        events = sse(await response.read())
+    assert events[-1]["response"] == made
+    for event in events:
+        shapes.check_event(event)
+    params = {"stream": "true", "starting_after": "3"}
+    async with setup.http.get(f"/v1/responses/{made['id']}", params=params) as response:
+        data = await response.read()
+    assert data.startswith(b"event: ")
+    assert [json.loads(frame.partition("data: ")[2]) for frame in data.decode().split("\n\n")[:-1]] == events[4:]
+
+
+async def test_a_conversation_is_made_short(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("They said hello."), done()])
+    items = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    status, compaction, _ = await setup.post("/v1/responses/compact", {"model": "smollm2", "input": items})
+    assert status == 200
+    shapes.check("CompactResource", compaction)
+    assert [item["type"] for item in compaction["output"]] == ["message", "compaction"]
+    assert "hello" not in compaction["output"][1]["encrypted_content"]
+    setup.ollama.play("/api/chat", [record("Yes."), done()])
+    await ask(setup, input=[*compaction["output"], {"role": "user", "content": "Remember?"}])
+    assert "They said hello." in prompt_of(setup)[0]["content"]
+    foreign = {"type": "compaction", "encrypted_content": "gAAAAfromelsewhere"}
+    status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": [foreign]})
+    assert (status, body["error"]["code"]) == (400, "invalid_encrypted_content")
+
+
+async def test_a_prompt_that_is_too_long_loses_its_oldest_turns_where_that_is_wanted(setup: Setup) -> None:
+    said = [f"{number} " + "word " * 50 for number in range(20)]
+    turns = [{"role": role, "content": text} for text in said for role in ("user", "assistant")]
+    turns.append({"role": "user", "content": "last"})
+    body = {"model": "smollm2", "input": turns, "instructions": "Be brief."}
+    setup.ollama.play("/api/chat", "ctx-chat-truncate-false-stream")
+    status, answer, _ = await setup.post("/v1/responses", body)
+    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+    setup.ollama.play("/api/chat", "ctx-chat-truncate-false-stream")
+    setup.ollama.play("/api/chat", [record("Hi"), done()])
+    response = await ask(setup, **body, truncation="auto")
+    sent = [each["content"] for each in prompt_of(setup)]
+    assert (sent[0], sent[-1]) == ("Be brief.", "last")
+    assert 2 < len(sent) < len(turns)
+    assert response["truncation"] == "auto"
+
+
+# --- in the background ------------------------------------------------------------------------------------------------
+
+
+async def shown(setup: Setup, id: str) -> Any:
+    async with setup.http.get(f"/v1/responses/{id}") as response:
+        return await response.json()
+
+
+async def settled(setup: Setup, id: str) -> Any:
+    """Return a response in the background once it has ended."""
+    for _ in range(200):
+        if (response := await shown(setup, id))["status"] not in ("queued", "in_progress"):
+            return response
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never ended")
+
+
+async def test_a_response_in_the_background_is_asked_for_until_it_is_there(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("Hel"), record("lo"), done()], delay=0.1)
+    made = await ask(setup, background=True)
+    assert (made["status"], made["output"], made["background"]) == ("queued", [], True)
+    ended = await settled(setup, made["id"])
+    assert ended["status"] == "completed"
+    assert ended["output"][0]["content"][0]["text"] == "Hello"
+    shapes.check("Response", ended)
+    setup.ollama.play("/api/chat", [record("Bye"), done()])
+    await ask(setup, input="Leave", previous_response_id=made["id"])
+    assert [each["content"] for each in prompt_of(setup)] == ["Hello", "Hello", "Leave"]
+
+
+async def test_a_stream_from_the_background_is_followed_again_with_the_same_numbers(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("Hel"), record("lo"), done()], delay=0.05)
+    asked = {"model": "smollm2", "input": "Hello", "stream": True, "background": True}
+    async with setup.http.post("/v1/responses", json=asked) as response:
+        # The client leaves after the first event.
+        first = await response.content.readuntil(b"\n\n")
+    id = json.loads(first.partition(b"data: ")[2])["response"]["id"]
+    async with setup.http.get(f"/v1/responses/{id}", params={"stream": "true", "starting_after": "0"}) as response:
+        live = await response.read()
+    async with setup.http.get(f"/v1/responses/{id}", params={"stream": "true"}) as response:
+        later = await response.read()
+    events = sse(first + live)
+    assert types(events)[:3] == ["response.created", "response.queued", "response.in_progress"]
+    assert events[0]["response"]["status"] == "queued"
+    assert sse(later) == events
+    assert events[-1]["type"] == "response.completed"
+
+
+async def test_a_response_in_the_background_is_cancelled_and_frees_the_model(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("Hel"), record("lo"), done()], delay=1.5)
+    made = await ask(setup, background=True)
+    for _ in range(2):
+        async with setup.http.post(f"/v1/responses/{made['id']}/cancel") as response:
+            assert (await response.json())["status"] == "cancelled"
+    assert (await shown(setup, made["id"]))["status"] == "cancelled"
+    setup.ollama.play("/api/chat", [record("Hi"), done()])
+    plain = await ask(setup)
+    async with setup.http.post(f"/v1/responses/{plain['id']}/cancel") as response:
+        assert response.status == 400
+
+
+async def test_a_failure_in_the_background_is_kept(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [{"error": "out of memory"}], status=500)
+    made = await ask(setup, background=True)
+    ended = await settled(setup, made["id"])
+    assert ended["status"] == "failed"
+    assert "out of memory" in ended["error"]["message"]
+
+
+async def test_what_ran_in_the_background_when_the_daemon_ended_runs_again(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    ollama.play("/api/chat", [record("never")], delay=30)
+    first = await start_proxy(config(ollama.url), books=True)
+    async with aiohttp.ClientSession(first.url) as http:
+        body = {"model": "smollm2", "input": "Hello", "background": True}
+        async with http.post("/v1/responses", json=body) as response:
+            made = await response.json()
+    while not ollama.asked("/api/chat"):
+        await asyncio.sleep(0.01)
+    await first.app.cleanup()
+    ollama.play("/api/chat", [record("Again"), done()])
+    second = await start_proxy(config(ollama.url), books=True)
+    async with aiohttp.ClientSession(second.url) as http:
+        await http.get("/v1/models")
+        for _ in range(300):
+            async with http.get(f"/v1/responses/{made['id']}") as response:
+                again = await response.json()
+            if again["status"] == "completed":
+                break
+            await asyncio.sleep(0.01)
+    assert again["output"][0]["content"][0]["text"] == "Again"
+    assert again["created_at"] == made["created_at"]
+
+
+# --- over a WebSocket -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def socket(setup: Setup) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with setup.http.ws_connect("/v1/responses", headers={"openai-beta": "responses_websockets=2026-02-06"}) as ws:
+        yield ws
+
+
+async def turn(ws: aiohttp.ClientWebSocketResponse, **body: Any) -> list[dict[str, Any]]:
+    """Ask once; return the events up to the last."""
+    await ws.send_json({"type": "response.create", "model": "smollm2", "input": "Hello", **body})
+    events = []
+    while not events or events[-1]["type"] not in ("response.completed", "response.failed", "error"):
+        events.append(await ws.receive_json(timeout=5))
+    return events
+
+
+async def test_a_socket_answers_turn_after_turn(setup: Setup, socket: aiohttp.ClientWebSocketResponse) -> None:
+    setup.ollama.play("/api/chat", [record("Hel"), record("lo"), done()])
+    events = await turn(socket, store=False)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    for event in events:
+        shapes.check_event(event)
+    first = events[-1]["response"]
+    setup.ollama.play("/api/chat", [record("Bye"), done()])
+    second = (await turn(socket, input="Leave", store=False, previous_response_id=first["id"]))[-1]["response"]
+    assert [each["content"] for each in prompt_of(setup)] == ["Hello", "Hello", "Leave"]
+    setup.ollama.play("/api/chat", [record("Kept"), done()])
+    kept = (await turn(socket, input="Keep", previous_response_id=second["id"]))[-1]["response"]
+    setup.ollama.play("/api/chat", [record("!"), done()])
+    await ask(setup, input="Now", previous_response_id=kept["id"])
+    assert [each["content"] for each in prompt_of(setup)][-3:] == ["Keep", "Kept", "Now"]
+    assert len(prompt_of(setup)) == 7
+
+
+async def test_a_warm_up_asks_no_model_and_can_be_gone_on_from(
+    setup: Setup, socket: aiohttp.ClientWebSocketResponse
+) -> None:
+    events = await turn(socket, generate=False, store=False)
+    assert types(events) == [*FIRST, "response.completed"]
+    assert setup.ollama.asked("/api/chat") == []
+    setup.ollama.play("/api/chat", [record("Hi"), done()])
+    await turn(socket, input="Now", store=False, previous_response_id=events[-1]["response"]["id"])
+    assert [each["content"] for each in prompt_of(setup)] == ["Hello\n\nNow"]
+
+
+async def test_a_socket_tells_errors_and_lives_on(setup: Setup, socket: aiohttp.ClientWebSocketResponse) -> None:
+    await socket.send_str("nonsense")
+    assert (await socket.receive_json())["status"] == 400
+    await socket.send_json({"type": "response.undo"})
+    assert (await socket.receive_json())["error"]["param"] == "type"
+    (missing,) = await turn(socket, previous_response_id="resp_no")
+    assert missing["error"]["code"] == "previous_response_not_found"
+    (unknown,) = await turn(socket, model="nobody")
+    assert (unknown["status"], unknown["error"]["code"]) == (404, "model_not_found")
+    setup.ollama.play("/api/chat", [record("Hi"), done()])
+    assert (await turn(socket))[-1]["type"] == "response.completed"
+
+
+async def test_a_turn_is_booked_like_a_request(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start_proxy(config(ollama.url), books=True)
+    ollama.play("/api/chat", [record("Hi"), done()])
+    async with aiohttp.ClientSession(proxy.url) as http, http.ws_connect("/v1/responses") as ws:
+        await turn(ws)
+        async with http.get(
+            "/v1/organization/usage/completions", params={"start_time": str(int(time.time()) - 60)}
+        ) as response:
+            usage = await response.json()
+    results = [result for bucket in usage["data"] for result in bucket["results"]]
+    assert sum(result["num_model_requests"] for result in results) == 1
+    assert sum(result["input_tokens"] for result in results) == 9
+
+
+async def test_a_plain_get_is_the_wrong_method(setup: Setup) -> None:
+    async with setup.http.get("/v1/responses") as response:
+        assert response.status == 405
+        assert (await response.json())["error"]["type"] == "invalid_request_error"
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,48 @@
+"""Work that no request waits for: its books opened, closed and recorded as the middleware does it for requests, and
+whose work it is found out anew.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..account import Caller
+from ..errors import Unauthorized
+from ..policy.books import Books
+from ..recorder import Record
+from ..recorder.daemonlog import request_id
+from .keys import CLERK, CLOCK, KEYRING, NEW_ID, RECORDER, SAY, WALL
+from .line import request_line
+
+__all__ = ["caller_again", "close_books", "open_books"]
+
+
+def open_books(app: web.Application, endpoint: str, *, id: str = "") -> Books:
+    """Return the books of a piece of work. `id`: it goes by that request's id."""
+    books = Books(app[CLOCK](), id=id or f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
+    books.endpoint = endpoint
+    request_id.set(books.id)
+    return books
+
+
+async def close_books(app: web.Application, books: Books, status: int, body: bytes, answer: bytes) -> None:
+    """Close the books of work that has ended, say its line, and record it."""
+    books.status, books.ended = status, app[CLOCK]()
+    await app[CLERK].close(books)
+    app[SAY](request_line("POST", books.endpoint, books, app[WALL]()))
+    if books.entry is not None and (recorder := app.get(RECORDER)) is not None:
+        headers = {"user-agent": books.agent} if books.agent else {}
+        recorder.record(
+            Record(books.entry, "POST", books.endpoint, body, answer=answer, ignored=books.ignored, headers=headers)
+        )
+
+
+def caller_again(app: web.Application, owner: str, before: Caller) -> Caller:
+    """Return who asked: the key `owner` as it is now. Raises Unauthorized once it opens nothing."""
+    if not owner:
+        return before
+    now = app[WALL]()
+    for key in app[KEYRING].all():
+        if key.id == owner and key.revoked is None and (key.expires is None or key.expires > now):
+            return Caller(name=key.name, key=key, address=before.address, admin=key.admin)
+    raise Unauthorized("The API key that asked for this is not valid any more.", code="invalid_api_key")
