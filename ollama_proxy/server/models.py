@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from ..engine import Engine
 from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
-from ..translate import models
+from ..translate import messages_models, models
 from .keys import BOOKS, ENGINE
 from .middleware import head
 from .reply import json_bytes
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 
+# The header by which Anthropic's clients are told from OpenAI's, whose paths these are too.
+ANTHROPIC = "anthropic-version"
+
+
 async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models: what the backends list, and the aliases."""
     engine = request.app[ENGINE]
@@ -38,6 +43,8 @@ async def list_models(request: web.Request) -> web.Response:
     if (key := request[BOOKS].caller.key) is not None and key.models:
         listed = tuple(info for info in listed if credentials.allows(key.models, info.id))
         aliases = {name: info for name, info in aliases.items() if credentials.allows(key.models, name)}
+    if ANTHROPIC in request.headers:
+        return json_bytes(messages_models.write_list(listed, aliases, request.query, when=when))
     return json_bytes(models.write_list(listed, aliases))
 
 
@@ -46,7 +53,14 @@ async def retrieve_model(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     asked = request.match_info["model"]
     target = await engine.route(asked, None, request[BOOKS])
+    if ANTHROPIC in request.headers:
+        return json_bytes(messages_models.write_model(asked, await engine.describe(target), when=when))
     return json_bytes(models.write_model(asked, target.info))
+
+
+def when(seconds: int) -> str:
+    """Write a time as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def delete_model(request: web.Request) -> web.Response:

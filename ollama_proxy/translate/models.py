@@ -9,7 +9,7 @@ import msgspec
 
 from ..model import ModelInfo
 
-__all__ = ["Named", "write_deleted", "write_list", "write_model"]
+__all__ = ["Named", "by_name", "write_deleted", "write_list", "write_model"]
 
 # Who owns an alias: it is of the user's own config.
 OURS = "oproxy"
@@ -25,20 +25,27 @@ class Named(Protocol):
 
 
 def write_list(infos: Iterable[ModelInfo], aliases: Mapping[str, Named] | None = None) -> bytes:
-    """Write all models, and after them the aliases that are no globs.
+    """Write all models, and after them the aliases that are no globs."""
+    listed = by_name(infos, aliases)
+    data = [_model(id, info.created, owner) for id, (info, owner) in listed.items()]
+    return msgspec.json.encode({"object": "list", "data": data})
+
+
+def by_name(infos: Iterable[ModelInfo], aliases: Mapping[str, Named] | None = None) -> dict[str, tuple[ModelInfo, str]]:
+    """Return the models with their owners by the ids they are listed under.
 
     Ids are unique: an alias hides a model of its name, as it does when a request names it, and a model that an earlier
     backend has too is listed as `backend/model`, which is how to choose it.
     """
     names = {name: target for name, target in (aliases or {}).items() if not GLOB.intersection(name)}
-    listed: dict[str, dict[str, Any]] = {}
+    listed: dict[str, tuple[ModelInfo, str]] = {}
     for info in infos:
         id = f"{info.backend}/{info.id}" if info.id in listed else info.id
         if id not in names:
-            listed[id] = _model(id, info.created, info.owned_by)
+            listed[id] = (info, info.owned_by)
     for name, target in names.items():
-        listed[name] = _model(name, target.info.created, OURS)
-    return msgspec.json.encode({"object": "list", "data": list(listed.values())})
+        listed[name] = (target.info, OURS)
+    return listed
 
 
 def write_model(id: str, info: ModelInfo) -> bytes:

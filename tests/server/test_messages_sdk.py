@@ -157,3 +157,11 @@ async def test_a_failure_is_tried_again_and_pings_are_passed_over(setup: Setup, 
         final = await stream.get_final_message()
     assert final.content[0].text == "Hi"
     assert len(setup.ollama.asked("/api/chat")) == 2
+
+
+async def test_models_are_listed_page_by_page_and_described(client: Any) -> None:
+    found = [model async for model in client.models.list(limit=2)]
+    assert len(found) > 4
+    assert found[0].type == "model"
+    one = await client.models.retrieve("claude-x")
+    assert (one.id, one.created_at.year > 2000) == ("claude-x", True)
