@@ -429,7 +429,9 @@ async def test_what_ran_in_the_background_when_the_daemon_ended_runs_again(
         body = {"model": "smollm2", "input": "Hello", "background": True}
         async with http.post("/v1/responses", json=body) as response:
             made = await response.json()
-    while not ollama.asked("/api/chat"):
+    for _ in range(300):
+        if ollama.asked("/api/chat"):
+            break
         await asyncio.sleep(0.01)
     await first.app.cleanup()
     ollama.play("/api/chat", [record("Again"), done()])
@@ -458,7 +460,7 @@ async def socket(setup: Setup) -> AsyncIterator[aiohttp.ClientWebSocketResponse]
 async def turn(ws: aiohttp.ClientWebSocketResponse, **body: Any) -> list[dict[str, Any]]:
     """Ask once; return the events up to the last."""
     await ws.send_json({"type": "response.create", "model": "smollm2", "input": "Hello", **body})
-    events = []
+    events: list[dict[str, Any]] = []
     while not events or events[-1]["type"] not in ("response.completed", "response.failed", "error"):
         events.append(await ws.receive_json(timeout=5))
     return events
