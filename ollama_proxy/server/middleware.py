@@ -39,7 +39,7 @@ EXPOSED = (
     "x-request-id, openai-processing-ms, openai-version, x-oproxy-backend, x-oproxy-model, x-oproxy-ignored, "
     "x-oproxy-schema-miss, x-oproxy-moderation, x-oproxy-queue-ms, retry-after, retry-after-ms, x-should-retry, "
     "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
-    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, request-id"
 )
 ALLOWED_HEADERS = (
     "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key, x-oproxy-tag"

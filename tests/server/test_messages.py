@@ -18,6 +18,8 @@ from ollama_proxy.framing import SseDecoder
 from ollama_proxy.model import Ask, Message, Text
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
+from tests.fakes.openai import CHAT, USAGE, chunk, fake_openai, sse
+from tests.fakes.openai import Answer as LabAnswer
 
 from .conftest import HELLO, Setup, config
 
@@ -243,3 +245,48 @@ async def test_a_message_is_in_the_ledger_under_its_session(start_proxy: Start, 
     with closing(sqlite3.connect(database)) as opened:
         rows = opened.execute("SELECT endpoint, asked, tag, prompt, completion FROM requests ORDER BY seq").fetchall()
     assert rows == [("/v1/messages", "claude-x", "session-7", 21, 8)] * 2
+
+
+async def test_an_openai_backend_answers_with_calls_in_pieces_and_tells_which_stop_matched(start_proxy: Start) -> None:
+    async with fake_openai() as lab:
+        proxy = await start_proxy(f'[backends.lab]\ntype = "openai"\nurl = "{lab.url}"\n')
+
+        def call(index: int, arguments: str, **more: Any) -> dict[str, Any]:
+            function = {"arguments": arguments, **({"name": "f"} if more else {})}
+            return chunk("small", {"tool_calls": [{"index": index, "function": function, **more}]})
+
+        lab.script(
+            CHAT,
+            LabAnswer(
+                content_type="text/event-stream",
+                body=sse(
+                    chunk("small", {"role": "assistant", "reasoning_content": "Hm."}),
+                    call(0, "", id="call_a", type="function"),
+                    call(0, '{"x"'),
+                    call(1, "{}", id="call_b", type="function"),
+                    call(0, ":1}"),
+                    chunk("small", {}, "tool_calls"),
+                    chunk("small", usage=USAGE),
+                ),
+            ),
+        )
+        tool = {"name": "f", "input_schema": {"type": "object"}}
+        asked = {"model": "small", "max_tokens": 9, "messages": HELLO, "tools": [tool], "stop_sequences": ["END"]}
+        async with aiohttp.ClientSession(proxy.url) as http:
+            async with http.post("/v1/messages", json={**asked, "stream": True}) as response:
+                events = [json.loads(event.data) for event in SseDecoder().feed(await response.read())]
+            starts = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+            assert [block["id"] for block in starts] == ["toolu_a", "toolu_b"]
+            pieces = [event["delta"]["partial_json"] for event in events if event["type"] == "content_block_delta"]
+            assert "".join(pieces) == '{"x":1}{}'
+            usage = events[-2]["usage"]
+            assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (7, 2, 4)
+            choice = {"index": 0, "message": {"role": "assistant", "content": "One "}, "finish_reason": "stop"}
+            body = {"id": "x", "model": "small", "choices": [{**choice, "stop_reason": "END"}], "usage": USAGE}
+            lab.script(CHAT, LabAnswer(body=body))
+            async with http.post("/v1/messages", json=asked) as response:
+                answer = await response.json()
+        assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "END")
+        sent = [made.body for made in lab.calls if made.path == CHAT]
+        # Nobody asked for thinking; a server that does not know the word would refuse it.
+        assert all("reasoning_effort" not in body and body["stop"] == ["END"] for body in sent)
