@@ -585,7 +585,10 @@ async def test_a_batch_that_is_forgotten_is_given_up(world: World) -> None:
 async def test_so_many_lines_are_answered_at_once_as_the_settings_say(world: World) -> None:
     world.office.batches = Batches(concurrency=3)
     async with world.process() as runner:
+        world.office.held.clear()
         ids = [world.submit(runner, TEXTS, name=str(number)) for number in range(3)]
+        await world.until(lambda: world.office.running == 3)
+        world.office.held.set()
         for id in ids:
             assert (await world.status(id)).status == "completed"
 
