@@ -4,12 +4,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .
 # T narrows the tests: make test T=tests/server
 T ?=
 
-.PHONY: run test check fmt gen bench sdk2 clean
+.PHONY: run test check fmt gen bench sdk2 sdknode clean
 
 run: .venv/run.stamp  ## start the daemon in the foreground
 	@$(BIN)/oproxy serve --fetch
 
-test: .venv/dev.stamp sdk2  ## the whole test suite
+test: .venv/dev.stamp sdk2 sdknode  ## the whole test suite
 	@$(BIN)/python -m pytest $(T)
 
 check: .venv/dev.stamp  ## lint, types, test
@@ -31,8 +31,13 @@ bench: .venv/dev.stamp  ## what oproxy costs, beside a bare proxy
 # The official SDK's 2.x line, for the same end-to-end suite.
 sdk2: .venv-openai2/stamp
 
+# openai-node, for the tests that call every method; without npm they are left out.
+sdknode:
+	@command -v npm >/dev/null || exit 0; test -d .node-openai/node_modules/openai || \
+	    npm install --silent --no-audit --no-fund --prefix .node-openai openai@6.49.0 >/dev/null
+
 clean:  ## remove what was made here
-	rm -rf .venv .venv-openai2 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openai2 .node-openai build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find ollama_proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
