@@ -20,6 +20,7 @@ from ..policy.route import Target
 from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
 from ..translate import validate
+from ..translate.ollama_pass import joined
 from ..translate.openapi import Route
 from ..translate.shapes_ollama import (
     OllamaChatRequest,
@@ -39,14 +40,13 @@ Fields = Mapping[str, msgspec.Raw]
 
 LINES = Form(named=True, last=b"", type=NDJSON)
 # Values that ask for nothing, as they stand in a body.
-EMPTY = frozenset({b"", b"null", b'""', b"[]", b'[""]'})
+EMPTY = frozenset({b"", b"null", b'""', b"[]"})
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat."""
     app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body = await body_of(request)
-    fields = front.opened(body)
+    body, fields = front.opened(await body_of(request))
     if not (model := front.named(fields, "model")):
         raise Invalid("model is required", param="model")
     target = await engine.route(model, "chat", books)
@@ -67,8 +67,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 async def generate(request: web.Request) -> web.StreamResponse:
     """POST /api/generate."""
     app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body = await body_of(request)
-    fields = front.opened(body)
+    body, fields = front.opened(await body_of(request))
     if not (model := front.named(fields, "model")):
         raise ModelNotFound("")
     target = await engine.route(model, "completion", books)
@@ -95,8 +94,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 async def embed(request: web.Request) -> web.StreamResponse:
     """POST /api/embed."""
     app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body = await body_of(request)
-    fields = front.opened(body)
+    body, fields = front.opened(await body_of(request))
     if not (model := front.named(fields, "model")):
         raise ModelNotFound("")
     target = await engine.route(model, "embedding", books)
@@ -119,8 +117,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
 async def embeddings(request: web.Request) -> web.StreamResponse:
     """POST /api/embeddings, the older form: one text, one vector."""
     books, engine = request[BOOKS], request.app[ENGINE]
-    body = await body_of(request)
-    fields = front.opened(body)
+    body, fields = front.opened(await body_of(request))
     if not (model := front.named(fields, "model")):
         raise ModelNotFound("")
     target = await engine.route(model, "embedding", books)
@@ -212,8 +209,9 @@ def asked(path: str, body: bytes, fields: Fields, size: Callable[[], int], promp
             # Ollama may take what we do not; about what it holds.
             return tokens.count(bytes(fields.get(prompt, b"")).decode("utf-8", "replace"))
 
-    idle = bytes(fields.get(prompt, b"")).strip() in EMPTY
-    return Asked(path, body, fields, counted, most_tokens(fields), idle)
+    idle = bytes(fields.get(prompt, b"")) in EMPTY
+    # Of a key that stands there twice, Go takes the last but for null: with each key once, nothing is asked after all.
+    return Asked(path, joined(fields) if idle else body, fields, counted, most_tokens(fields), idle)
 
 
 def streams(fields: Fields) -> bool:

@@ -124,7 +124,7 @@ async def status(request: web.Request) -> web.StreamResponse:
 async def pull(request: web.Request) -> web.StreamResponse:
     """POST /api/pull: NDJSON of progress, or with `stream` false only its end."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    fields = front.opened(await body_of(request))
+    _, fields = front.opened(await body_of(request))
     if not (name := front.named(fields)):
         raise Invalid("invalid model name", param="model")
     backend, model = chosen(engine, Named(name))
@@ -194,7 +194,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
 async def copy(request: web.Request) -> web.StreamResponse:
     """POST /api/copy {"source", "destination"}."""
     engine = request.app[ENGINE]
-    fields = front.opened(await body_of(request))
+    _, fields = front.opened(await body_of(request))
     source = front.named(fields, "source")
     if not source or not front.named(fields, "destination"):
         raise Invalid("source and destination are required")
@@ -206,8 +206,8 @@ async def copy(request: web.Request) -> web.StreamResponse:
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/create: on the Ollama that has the model it is made `from`, by any name we know that by."""
     engine = request.app[ENGINE]
-    body, backend = await body_of(request), only(engine)
-    fields = front.opened(body)
+    backend = only(engine)
+    body, fields = front.opened(await body_of(request))
     if source := front.named(fields, "from"):
         try:
             target = await engine.route(source, None, request[BOOKS])
@@ -222,7 +222,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def push(request: web.Request) -> web.StreamResponse:
     """POST /api/push."""
     engine = request.app[ENGINE]
-    fields = front.opened(await body_of(request))
+    _, fields = front.opened(await body_of(request))
     if not (name := front.named(fields)):
         raise Invalid("invalid model name", param="model")
     target = await engine.route(name, None, request[BOOKS])
@@ -289,7 +289,7 @@ async def streamed(request: web.Request, response: web.StreamResponse, reply: Re
 
 async def naming(request: web.Request) -> tuple[Mapping[str, msgspec.Raw], str]:
     """Return a body's keys and the model it names."""
-    fields = front.opened(await body_of(request))
+    _, fields = front.opened(await body_of(request))
     if not (name := front.named(fields)):
         raise Invalid("model is required", param="model")
     return fields, name

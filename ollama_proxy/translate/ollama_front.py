@@ -17,6 +17,7 @@ from .. import model as hub
 from ..errors import Invalid, Unsupported
 from .chat import SAMPLED
 from .chat_tools import shallow
+from .ollama_pass import joined
 from .shapes_ollama import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -28,6 +29,7 @@ from .shapes_ollama import (
 from .validate import ignored_keys
 
 __all__ = [
+    "Body",
     "Generation",
     "named",
     "opened",
@@ -67,15 +69,30 @@ class Generation(NamedTuple):
 # --- any body ---------------------------------------------------------------------------------------------------------
 
 
-def opened(body: bytes) -> dict[str, msgspec.Raw]:
-    """Return the keys of a body, their values undecoded. Raises errors.Invalid."""
+class Body(NamedTuple):
+    """A body as it may be passed on, and its keys, their values undecoded."""
+
+    data: bytes
+    fields: Mapping[str, msgspec.Raw]
+
+
+def opened(body: bytes) -> Body:
+    """Open a body. Raises errors.Invalid.
+
+    Go, and so Ollama, reads keys in any case (`MODEL`; by Unicode's rules a long s is an s too), the last one counting.
+    Whoever did not know would check one model and pass on another; so all are made lower case, as Ollama's own are.
+    """
     if not body.strip():
         raise Invalid("missing request body")
     try:
         body.decode()
-        return _fields(body)
+        fields = _fields(body)
     except _BROKEN as exc:
         raise Invalid(f"The body is no JSON object: {exc}.") from None
+    if all(key.isascii() and key.islower() for key in fields):
+        return Body(body, fields)
+    folded = {key.casefold(): value for key, value in fields.items()}
+    return Body(joined(folded), folded)
 
 
 def named(fields: Fields, *keys: str) -> str:
@@ -158,9 +175,8 @@ def parse_generate(shape: OllamaGenerateRequest, fields: Fields) -> Generation:
 
 def parse_embed(shape: OllamaEmbedRequest, fields: Fields) -> tuple[hub.Embedding, tuple[str, ...]]:
     """Read a body of /api/embed, and name what had no effect; no inputs mean: only load the model."""
-    inputs = [shape.input] if isinstance(shape.input, str) else shape.input or []
-    if inputs == [""]:
-        inputs = []
+    # An empty text alone is none, but in a list it is one, as Ollama has it.
+    inputs = ([shape.input] if shape.input else []) if isinstance(shape.input, str) else shape.input or []
     options, _ = _options(fields)
     embedding = hub.Embedding(
         model=shape.model,
@@ -198,7 +214,7 @@ class _Conversation:
             said: tuple[hub.Part, ...] = (hub.Text(message.content or ""),) if message.content or not images else ()
             if role == "tool" and (call := self._answered(message)) is not None:
                 heard = tuple(part for part in images if isinstance(part, hub.Image))
-                parts = (hub.Text(message.content or ""), *heard)
+                parts: tuple[hub.Text | hub.Image | hub.File, ...] = (hub.Text(message.content or ""), *heard)
                 yield hub.Message("tool", (hub.ToolResult(call[0], parts, call[1]),))
             elif role == "tool":
                 # The result of no call: all that can be told of it is what it says.

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from ..framing import LineDecoder
 
-__all__ = ["Renamer", "renamed", "same_name", "with_name"]
+__all__ = ["Renamer", "joined", "renamed", "same_name", "with_name"]
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -34,7 +34,12 @@ def with_name(fields: Mapping[str, Raw], model: str, *keys: str) -> bytes:
     """Return a request body with the backend's name of the model, under the first of `keys` that the client used."""
     changed = {key: value for key, value in fields.items() if key not in keys[1:]}
     changed[keys[0]] = Raw(_encode(model))
-    return b"{%b}" % b",".join([_encode(key) + b":" + bytes(value) for key, value in changed.items()])
+    return joined(changed)
+
+
+def joined(fields: Mapping[str, Raw]) -> bytes:
+    """Return the JSON object of these keys, each of them once."""
+    return b"{%b}" % b",".join([_encode(key) + b":" + bytes(value) for key, value in fields.items()])
 
 
 def renamed(record: bytes, name: str) -> bytes:
@@ -48,8 +53,7 @@ def renamed(record: bytes, name: str) -> bytes:
         return record
     if "model" not in fields:
         return record
-    changed = {**fields, "model": Raw(written)}
-    return b"{%b}" % b",".join([_encode(key) + b":" + bytes(value) for key, value in changed.items()])
+    return joined({**fields, "model": Raw(written)})
 
 
 class Renamer:

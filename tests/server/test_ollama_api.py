@@ -348,6 +348,26 @@ async def test_a_key_sees_and_asks_its_own_models_only(strict: Setup) -> None:
         assert (status, json.loads(body)) == (404, {"error": "model 'smollm2' not found"})
 
 
+async def test_a_key_gets_no_other_model_by_a_key_in_another_case_or_twice(strict: Setup) -> None:
+    key = await make(strict.http, models=["mine"])
+    for body in ('{"model":"mine","MODEL":"smollm2"}', '{"model":"mine","model":"smollm2"}', '{"Model":"smollm2"}'):
+        async with strict.http.post("/api/chat", data=body, headers={"authorization": f"Bearer {key}"}) as response:
+            assert response.status == 404
+    body = '{"MODEL":"smollm2","Model":"mine","Messages":[{"role":"user","content":"x"}]}'
+    async with strict.http.post("/api/chat", data=body, headers={"authorization": f"Bearer {key}"}) as response:
+        assert (response.status, json.loads(await response.content.readline())["model"]) == (200, "mine")
+    assert strict.ollama.asked("/api/chat") == [
+        {"model": "smollm2:latest", "messages": [{"role": "user", "content": "x"}]}
+    ]
+
+
+async def test_what_only_loads_asks_for_nothing_in_a_second_key_either(setup: Setup) -> None:
+    for more in ('"prompt":"write","prompt":null', '"Prompt":"write","prompt":""', '"prompt":"write","PROMPT":null'):
+        async with setup.http.post("/api/generate", data=f'{{"model":"smollm2",{more}}}') as response:
+            assert (await response.json())["done_reason"] == "load"
+    assert all(not asked.get("prompt") for asked in setup.ollama.asked("/api/generate"))
+
+
 async def test_a_key_is_for_its_endpoints_only(strict: Setup) -> None:
     key = await make(strict.http, endpoints=["/api/chat"])
     assert (await ask(strict.http, "/api/chat", ASK, key))[0] == 200

@@ -252,7 +252,8 @@ def test_what_only_an_ollama_can_do_is_refused_or_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "want"), [("a", ("a",)), (["a", "b"], ("a", "b")), ("", ()), ([], ()), (None, ()), (["", "a"], ("", "a"))]
+    ("given", "want"),
+    [("a", ("a",)), (["a", "b"], ("a", "b")), ("", ()), ([], ()), (None, ()), (["", "a"], ("", "a")), ([""], ("",))],
 )
 def test_inputs_are_a_text_or_texts(given: Any, want: tuple[str, ...]) -> None:
     body = json.dumps({"model": "m", "input": given, "dimensions": -3}).encode()
@@ -291,12 +292,20 @@ def test_a_body_that_is_no_object_is_refused(body: bytes, want: str) -> None:
         ollama_front.opened(body)
 
 
+def test_keys_are_read_in_any_case_as_ollama_reads_them_and_the_last_one_counts() -> None:
+    data, fields = ollama_front.opened('{"model":"a","MODEL":"b","me\u017f\u017fages":[ 1 ],"x":1.0}'.encode())
+    assert data == b'{"model":"b","messages":[ 1 ],"x":1.0}'
+    assert ollama_front.named(fields) == "b"
+    plain = b'{ "model": "a", "model" : "b" }'
+    assert ollama_front.opened(plain).data == plain
+
+
 def test_a_model_is_named_by_either_key_and_a_number_is_no_name() -> None:
-    assert ollama_front.named(ollama_front.opened(b'{"name":"m"}')) == "m"
-    assert ollama_front.named(ollama_front.opened(b'{"name":"n","model":"m"}')) == "m"
-    assert ollama_front.named(ollama_front.opened(b'{"model":null}')) == ""
+    assert ollama_front.named(ollama_front.opened(b'{"name":"m"}').fields) == "m"
+    assert ollama_front.named(ollama_front.opened(b'{"name":"n","model":"m"}').fields) == "m"
+    assert ollama_front.named(ollama_front.opened(b'{"model":null}').fields) == ""
     with pytest.raises(Invalid, match="expected a string"):
-        ollama_front.named(ollama_front.opened(b'{"model":1}'))
+        ollama_front.named(ollama_front.opened(b'{"model":1}').fields)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -526,10 +535,10 @@ def test_a_name_is_the_same_with_and_without_its_usual_tag(asked: str, id: str, 
 
 
 def test_a_request_keeps_all_bytes_but_the_name() -> None:
-    fields = ollama_front.opened(b'{ "options": {"seed": 1.50e0}, "name": "b", "model": "a", "x": "\\u00e9" }')
+    fields = ollama_front.opened(b'{ "options": {"seed": 1.50e0}, "name": "b", "model": "a", "x": "\\u00e9" }').fields
     body = ollama_pass.with_name(fields, 'm"', "model", "name")
     assert body == b'{"options":{"seed": 1.50e0},"model":"m\\"","x":"\\u00e9"}'
-    assert ollama_pass.with_name(ollama_front.opened(b'{"name":"b"}'), "m", "model", "name") == b'{"model":"m"}'
+    assert ollama_pass.with_name(ollama_front.opened(b'{"name":"b"}').fields, "m", "model", "name") == b'{"model":"m"}'
 
 
 @pytest.mark.parametrize(
