@@ -16,7 +16,7 @@ from ollama_proxy.server.malformed import Runner
 from ollama_proxy.settings import load
 
 # Whatever of this the developer has set must not change what a test sees, nor a test what the developer has.
-FOREIGN = ("OPROXY_", "OLLAMA_", "OPENAI_", "XDG_")
+FOREIGN = ("OPROXY_", "OLLAMA_", "OPENAI_", "ANTHROPIC_", "XDG_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
 LOOKS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TERM")
 FOLDERS = ("CONFIG", "DATA", "STATE", "CACHE", "RUNTIME")

@@ -72,8 +72,8 @@ def run(
     """Run a command that talks to us: `oproxy run -- python app.py`.
 
     Starts the daemon if none runs, makes a key for this run alone, sets OPENAI_BASE_URL, OPENAI_API_BASE and
-    OPENAI_API_KEY (and, where only HTTPS is served, what makes programs trust it), and tells at the end what was used.
-    The key ends with the command.
+    OPENAI_API_KEY, for Anthropic's programs ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN (and, where only HTTPS is
+    served, what makes programs trust it), and tells at the end what was used. The key ends with the command.
 
     The exit status is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot
     be executed, and 125 if the run could not be prepared.
@@ -285,6 +285,10 @@ def environment(state: daemon.State, account: Account) -> dict[str, str]:
     """Return the command's environment: ours, and how to reach us."""
     url = f"{state.url}/v1"
     env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": account.key}
+    env |= {"ANTHROPIC_BASE_URL": state.url, "ANTHROPIC_AUTH_TOKEN": account.key}
+    if "ANTHROPIC_API_KEY" in env:
+        # A real one must not be sent here; where none is set, Claude Code would ask whether ours may be used.
+        env["ANTHROPIC_API_KEY"] = account.key
     if state.url.startswith("https:"):
         env |= ca_variables(load_settings(None).settings.tls, needed=True)
     return env | unproxied(env, state.url)

@@ -146,6 +146,14 @@ def test_the_command_is_told_where_we_are_and_the_key_ends_with_it(keys: Keys) -
     assert keys.removed == ["key_1"]
 
 
+def test_anthropics_programs_are_told_too_and_a_real_key_is_not_sent_to_us(keys: Keys, shell: Run) -> None:
+    script = 'echo "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN ${ANTHROPIC_API_KEY-none}"'
+    assert shell(script, "--quiet").out == f"{keys.url} sk-oproxy-test none\n"
+    assert (
+        shell(script, "--quiet", ANTHROPIC_API_KEY="sk-ant-real").out == f"{keys.url} sk-oproxy-test sk-oproxy-test\n"
+    )
+
+
 def test_the_key_is_asked_for_with_all_that_was_wished(keys: Keys, oproxy: Run) -> None:
     options = ("--budget", "1.5", "--tokens", "1000", "--model", "qwen3", "--tag", "nightly", "--quiet")
     done = oproxy(*options, "true", "--budget", "not ours")

@@ -91,7 +91,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with Agent() as agent:
         config = (
             f'[backends.ollama]\ntype = "ollama"\nurl = "{agent.url}"\n[models]\ndefault = "smollm2-tools"\n'
-            "num_ctx = 65536\n[store]\nledger = false\n[logs]\nrequests = false\n"
+            "num_ctx = 65536\n[logs]\nrequests = false\n"
         )
         child, _, log = await asyncio.to_thread(start, home, config)
         try:
@@ -140,3 +140,11 @@ async def test_claude_models_are_answered_by_default(desk: Desk) -> None:
     done = await desk.claude("-p", "What does secret.txt say?", "--model", "haiku", settings=json.dumps(told))
     assert (done.returncode, done.stdout) == (0, f"It says: {SECRET}\n"), done.stderr
     assert {asked["model"] for asked in desk.agent.asked("/api/chat")} == {"smollm2-tools:latest"}
+
+
+async def test_it_runs_on_an_account_of_its_own(desk: Desk) -> None:
+    oproxy = (sys.executable, "-m", "ollama_proxy", "run", "--model", "smollm2-tools", "--")
+    claude = (str(CLAUDE), "--allowedTools", "Bash", "-p", "What does secret.txt say?")
+    done = await desk.run(*oproxy, *claude)
+    assert (done.returncode, done.stdout) == (0, f"It says: {SECRET}\n"), done.stderr
+    assert "requests" in done.stderr
