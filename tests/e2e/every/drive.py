@@ -76,7 +76,7 @@ def answered(kind: str, call: Callable[[], Any]) -> Any:
 def method(client: Any, name: str) -> Callable[..., Any] | None:
     for part in name.split("."):
         client = getattr(client, part, None)
-    return client  # type: ignore[no-any-return]
+    return client
 
 
 def main(url: str, key: str) -> None:
