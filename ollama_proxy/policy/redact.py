@@ -29,6 +29,9 @@ KEYS = re.compile(
     rb"|(" + BEGIN + rb"(?i:bearer)\s+)(?=[^\s\"\\]*[0-9]|\S{24})[A-Za-z0-9._~+/=-]{12,}"
 )
 
+# In what is in small letters.
+API = re.compile(rb"api[-_]?key")
+
 # An escape is a pair of characters, or six; a printable ASCII character may hide behind six.
 ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9A-Fa-f])|.)", re.DOTALL)
 
@@ -47,18 +50,14 @@ def suspicious(data: bytes) -> bool:
 
 def escaped(data: bytes) -> bool:
     """Return whether printable characters may be written as escapes."""
-    return b"\\u00" in data or b"\\/" in data
+    # One byte is found thirty times as fast as two.
+    return b"\\" in data and (b"\\u00" in data or b"\\/" in data)
 
 
 def named(low: bytes) -> bool:
-    """Return whether one of the words is there that stand in every text with a key. The search for each is a few
-    microseconds in 100 kB; written out, because a loop would cost more than the searches."""
-    return (
-        b"sk-" in low
-        or b"earer" in low
-        or b"uthorization" in low
-        or (b"api" in low and (b"api_key" in low or b"api-key" in low or b"apikey" in low))
-    )
+    """Return whether one of the words is there that stand in every text with a key. Searched for one by one: all at
+    once, by a regular expression, takes five times as long."""
+    return b"sk-" in low or b"earer" in low or b"uthorization" in low or (b"api" in low and API.search(low) is not None)
 
 
 def blank(found: re.Match[bytes]) -> bytes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -33,6 +32,7 @@ LOOK = 1.0
 
 TEXTS = {field.name for field in msgspec.structs.fields(Entry) if field.type in (str, str | None)}
 NUMBERS = {field.name for field in msgspec.structs.fields(Entry) if field.type in (int, int | None)}
+TRUTHS = tuple(place for place, field in enumerate(msgspec.structs.fields(Entry)) if field.type is bool)
 LARGEST = 2**63 - 1
 
 
@@ -46,6 +46,10 @@ class Writer:
         # Set when a statement failed of which nobody knows whether it was committed: a server that went away may have
         # done so. The next rows are looked for before they are written.
         self.doubtful = False
+        self._row: Callable[[Entry], Sequence[Any]] = (
+            numbers if store.place.file is not None else msgspec.structs.astuple
+        )
+        self._statements: dict[int, str] = {}
         self._connection: Any = None
         self._cursor: Any = None
         self._inode = 0
@@ -62,7 +66,7 @@ class Writer:
         refused = 0
         try:
             if entries:
-                self._execute([msgspec.structs.astuple(entry) for entry in entries])
+                self._execute([self._row(entry) for entry in entries])
         except self._values():
             refused = self._one_by_one(entries)
         self.doubtful = False
@@ -81,11 +85,13 @@ class Writer:
         if connection is not None:
             connection.close()
 
-    def _execute(self, rows: list[tuple[Any, ...]]) -> None:
+    def _execute(self, rows: list[Sequence[Any]]) -> None:
         if self._cursor is None:
             self._connect()
-        values = rows[0] if len(rows) == 1 else tuple(chain.from_iterable(rows))
-        self._cursor.execute(insert(self._store.engine.dialect, len(rows)), values)
+        count = len(rows)
+        if (statement := self._statements.get(count)) is None:
+            statement = self._statements[count] = insert(self._store.engine.dialect, count)
+        self._cursor.execute(statement, rows[0] if count == 1 else [*chain.from_iterable(rows)])
 
     def _missing(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return the rows that are not there. Only of the last ones: what is in doubt was written a moment ago."""
@@ -106,7 +112,7 @@ class Writer:
         refused = 0
         for entry in entries:
             try:
-                self._execute([msgspec.structs.astuple(fitting(entry))])
+                self._execute([self._row(fitting(entry))])
             except self._values():
                 refused += 1
         return refused
@@ -144,7 +150,15 @@ class Writer:
         self._next_look = time.monotonic() + LOOK
 
 
-@cache
+def numbers(entry: Entry) -> list[Any]:
+    """Return a row for SQLite, which has no truth values: its driver would look for a way to write each of them, which
+    costs more than all the other values together."""
+    row = list(msgspec.structs.astuple(entry))
+    for place in TRUTHS:
+        row[place] = 1 if row[place] else 0
+    return row
+
+
 def insert(dialect: Dialect, rows: int) -> str:
     """Return the statement for so many rows."""
     names = ", ".join(dialect.identifier_preparer.quote(name) for name in schema.ENTRY_COLUMNS)
