@@ -19,10 +19,12 @@ ABOUT = (
     "Every optional parameter may be null; keys that are not listed are accepted and named in `x-oproxy-ignored`."
 )
 
-ERROR = {
-    "description": "A refusal, in OpenAI's shape.",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-}
+# How a path tells its refusals: by how it begins, the name of the shape and whose it is.
+REFUSALS = (
+    ("/v1/messages", "AnthropicError", "Anthropic's"),
+    ("/api/", "OllamaError", "Ollama's"),
+    ("/", "Error", "OpenAI's"),
+)
 
 # What is answered, by path; the rest answers some JSON.
 COUNTS = {
@@ -49,6 +51,46 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 },
             }
         },
+    },
+    "AnthropicError": {
+        "type": "object",
+        "required": ["type", "error", "request_id"],
+        "properties": {
+            "type": {"const": "error"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+            },
+            "request_id": {"type": "string"},
+        },
+    },
+    "OllamaError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+    "AnthropicAnswer": {
+        "type": "object",
+        "required": ["id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "type": {"const": "message"},
+            "role": {"const": "assistant"},
+            "model": {"type": "string", "description": "The name the request asked for."},
+            "content": {"type": "array", "items": {"type": "object"}},
+            "stop_reason": {"type": ["string", "null"]},
+            "stop_sequence": {"type": ["string", "null"]},
+            "usage": {
+                "type": "object",
+                "properties": {
+                    "input_tokens": {"type": "integer", "description": "Without those read from the cache."},
+                    "cache_read_input_tokens": {"type": "integer"},
+                    "output_tokens": {"type": "integer"},
+                },
+            },
+        },
+    },
+    "AnthropicCount": {
+        "type": "object",
+        "required": ["input_tokens"],
+        "properties": {"input_tokens": {"type": "integer"}},
     },
     "Model": {
         "type": "object",
@@ -88,10 +130,14 @@ ANSWERS = {
     ("POST", "/v1/chat/completions"): "Answer",
     ("POST", "/v1/completions"): "Answer",
     ("POST", "/v1/embeddings"): "List",
+    ("POST", "/v1/messages"): "AnthropicAnswer",
+    ("POST", "/v1/messages/count_tokens"): "AnthropicCount",
     ("GET", "/v1/models"): "List",
     ("GET", "/v1/models/{model}"): "Model",
     ("DELETE", "/v1/models/{model}"): "Deleted",
 }
+# The streams that end in [DONE].
+DONE = ("/v1/chat/completions", "/v1/completions")
 # The routes that are no JSON.
 TEXTS = {"/": "text/plain", "/docs": "text/html", "/docs/{name}": "application/octet-stream"}
 
@@ -136,7 +182,7 @@ def _operation(route: Route, body: dict[str, Any] | None) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": _operation_id(route),
         "tags": [route.tag],
-        "responses": {"200": _response(route, body), "4XX": ERROR, "5XX": ERROR},
+        "responses": {"200": _response(route, body), **dict.fromkeys(("4XX", "5XX"), _refusal(route.path))},
     }
     if names := re.findall(r"{(\w+)}", route.path):
         out["parameters"] = [
@@ -154,10 +200,20 @@ def _response(route: Route, body: dict[str, Any] | None) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{name}"} if name else {"type": "object"}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if route.request is not None and "stream" in route.request.__struct_fields__:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "With `stream`: one JSON object an event, `[DONE]` at the end."}
-        }
+        kind = "application/x-ndjson" if route.path.startswith("/api/") else "text/event-stream"
+        words = "a line" if kind == "application/x-ndjson" else "an event"
+        words += ", `[DONE]` at the end" if route.path in DONE else ""
+        content[kind] = {"schema": {"type": "string", "description": f"With `stream`: one JSON object {words}."}}
     return {"description": "OK", "content": content}
+
+
+def _refusal(path: str) -> dict[str, Any]:
+    _, name, whose = next(row for row in REFUSALS if path.startswith(row[0]))
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {
+        "description": f"A refusal, in {whose} shape.",
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def _operation_id(route: Route) -> str:

@@ -14,6 +14,7 @@ import pytest
 from ollama_proxy import assets
 from ollama_proxy.translate.openapi import Route, docs_page, document, init_script
 from ollama_proxy.translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from ollama_proxy.translate.shapes_messages import MessagesRequest
 
 ROUTES = (
     Route("POST", "/v1/chat/completions", "Answer a conversation", ChatRequest, "Chat"),
@@ -55,6 +56,28 @@ def test_every_route_is_described_once_under_its_method(described: Any) -> None:
 def test_every_reference_leads_somewhere(described: Any) -> None:
     names = {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
     assert {"#/components/schemas/ChatRequest", "#/components/schemas/Error"} <= references(described) <= names
+
+
+def test_the_neighbours_doors_have_refusals_and_streams_of_their_own() -> None:
+    paths = document(
+        (
+            Route("POST", "/v1/messages", "Answer", MessagesRequest, "Messages"),
+            Route("POST", "/api/chat", "Answer", ChatRequest, "Ollama"),
+            Route("POST", "/v1/chat/completions", "Answer", ChatRequest, "Chat"),
+        ),
+        "1",
+    )["paths"]
+    found = []
+    for item in paths.values():
+        answers = item["post"]["responses"]
+        (refusal,) = references(answers["4XX"])
+        streamed = answers["200"]["content"].keys() - {"application/json"}
+        found.append((refusal.rpartition("/")[2], streamed, "[DONE]" in json.dumps(answers["200"])))
+    assert found == [
+        ("AnthropicError", {"text/event-stream"}, False),
+        ("OllamaError", {"application/x-ndjson"}, False),
+        ("Error", {"text/event-stream"}, True),
+    ]
 
 
 def test_every_path_parameter_is_declared(described: Any) -> None:
