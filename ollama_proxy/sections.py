@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Struct
 
 from .sections_help import help
-from .sections_state import Batches, Embeddings, Files, Moderations, Responses
+from .sections_state import Batches, Files, Moderations, Responses
 
 __all__ = [
     "GROUPS",
@@ -358,4 +358,3 @@ class Settings(Struct, frozen=True, kw_only=True):
     files: Files = Files()
     batches: Batches = Batches()
     moderations: Moderations = Moderations()
-    embeddings: Embeddings = Embeddings()

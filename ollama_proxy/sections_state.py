@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from .sections_help import help
 
-__all__ = ["Batches", "Embeddings", "Files", "Moderations", "Responses"]
+__all__ = ["Batches", "Files", "Moderations", "Responses"]
 
 MIB = 1024 * 1024
 
@@ -47,12 +47,3 @@ class Moderations(Struct, frozen=True, kw_only=True):
         help("guard: a model made for it; chat: any model, asked for a judgement; auto: the first if there is one."),
     ] = "auto"
     model: Annotated[str, help("The model to ask; empty: one that fits.")] = ""
-
-
-class Embeddings(Struct, frozen=True, kw_only=True):
-    """Embeddings."""
-
-    batch_wait: Annotated[
-        float,
-        help("Milliseconds to wait for other requests to the same model, to send them together; 0: never.", ge=0),
-    ] = 0.0

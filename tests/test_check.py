@@ -48,7 +48,7 @@ WRONG: list[tuple[str, str]] = [
         "port = 1",
         (
             "config.toml:1: port: no such setting; expected one of server, backends, models, store, auth, limits, "
-            "budget, queue, prices, logs, tls, responses, files, batches, moderations, embeddings"
+            "budget, queue, prices, logs, tls, responses, files, batches, moderations"
         ),
     ),
     ("server = 1", "config.toml:1: server: expected a table, got 1"),
