@@ -1,6 +1,7 @@
-"""Ollama's own clients at our door: the official Python package, and the `ollama` command itself.
+"""Ollama's own clients at our door: the official Python package, the `ollama` command itself, and `codex --oss`.
 
-Each is used where it is installed: the package as `ollama`, the command in PATH or where OPROXY_TEST_OLLAMA says.
+Each is used where it is installed: the package as `ollama`, the commands in PATH or where OPROXY_TEST_OLLAMA and
+OPROXY_TEST_CODEX say.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -22,6 +24,8 @@ from tests.server.conftest import HELLO, config
 
 # As the environment is before the isolating fixture empties it.
 COMMAND = os.environ.get("OPROXY_TEST_OLLAMA") or shutil.which("ollama")
+CODEX = os.environ.get("OPROXY_TEST_CODEX") or shutil.which("codex")
+PATH = os.environ.get("PATH", "")
 WORD = "the-daemons-own-word"
 
 
@@ -157,7 +161,7 @@ async def command(door: Door, *args: str) -> tuple[int, str]:
         pytest.skip("there is no `ollama` in PATH, and OPROXY_TEST_OLLAMA names none")
     env = {
         "HOME": os.environ["HOME"],
-        "PATH": os.environ.get("PATH", ""),
+        "PATH": PATH,
         "OLLAMA_HOST": door.proxy.url,
         "TERM": "dumb",
     }
@@ -201,3 +205,31 @@ async def test_the_command_fetches_and_removes(door: Door) -> None:
     assert (status, "deleted 'smollm2'" in out) == (0, True)
     status, out = await command(door, "show", "smollm2")
     assert (status, "model 'smollm2' not found" in out) == (1, True)
+
+
+# --- codex --oss ------------------------------------------------------------------------------------------------------
+
+
+async def test_codex_takes_us_for_an_ollama(start_proxy: Start, ollama: FakeOllama, tmp_path: Path) -> None:
+    if CODEX is None:
+        pytest.skip("there is no `codex` in PATH, and OPROXY_TEST_CODEX names none")
+    proxy = await start_proxy(config(ollama.url, '[models.aliases]\n"gpt-oss:20b" = "smollm2-tools"\n'))
+    child = await asyncio.create_subprocess_exec(
+        *(CODEX, "exec", "--oss", "--local-provider", "ollama", "-m", "gpt-oss:20b", "--skip-git-repo-check", "Hello"),
+        cwd=tmp_path,
+        env={
+            "PATH": PATH,
+            "HOME": str(tmp_path),
+            "CODEX_HOME": str(tmp_path),
+            "CODEX_OSS_BASE_URL": f"{proxy.url}/v1",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, said = await child.communicate()
+    assert (child.returncode, out.decode().strip()) == (0, "The capital of France is Paris."), said.decode()
+    # It asks whether the server is new enough, and whether the model is there, before it asks the model.
+    paths = [line.split()[2] for line in proxy.said]
+    assert {"/api/version", "/api/tags", "/v1/responses"} <= set(paths)
