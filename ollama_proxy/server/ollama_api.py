@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -15,7 +16,6 @@ from aiohttp import web
 from .. import tokens
 from ..errors import Invalid, ModelNotFound, OproxyError, Unsupported
 from ..model import Ask
-from ..policy.books import Books
 from ..policy.route import Target
 from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
@@ -45,95 +45,83 @@ EMPTY = frozenset({b"", b"null", b'""', b"[]"})
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /api/chat."""
-    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body, fields = front.opened(await body_of(request))
-    if not (model := front.named(fields, "model")):
-        raise Invalid("model is required", param="model")
-    target = await engine.route(model, "chat", books)
-    books.stream = streams(fields)
-    if engine.backend_of(target).kind == "ollama":
-
-        def size() -> int:
-            return tokens.estimate(front.parse_chat(*validate.decode(body, OllamaChatRequest)))
-
-        return await relay(request, asked("/api/chat", body, fields, size, "messages"), target)
-    shape, _ = validate.decode(body, OllamaChatRequest)
-    lines = write.ChatLines(model=model, stamp=now(app), times=times(app, books))
+    came = await coming(request, "chat", Invalid("model is required", param="model"))
+    if came.own:
+        return await relay(request, asked("/api/chat", came, chat_size, "messages"), came.target)
+    shape, fields = validate.decode(came.body, OllamaChatRequest)
+    lines = write.ChatLines(model=came.model, stamp=now(request.app), times=times(request))
     if not shape.messages:
-        return await load(request, target, shape.keep_alive, lines)
-    return await answered(request, front.parse_chat(shape, fields), target, lines)
+        return await load(request, came.target, shape.keep_alive, lines)
+    return await answered(request, front.parse_chat(shape, fields), came.target, lines)
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
     """POST /api/generate."""
-    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body, fields = front.opened(await body_of(request))
-    if not (model := front.named(fields, "model")):
-        raise ModelNotFound("")
-    target = await engine.route(model, "completion", books)
-    books.stream = streams(fields)
-    if engine.backend_of(target).kind == "ollama":
-
-        def size() -> int:
-            ask = front.parse_generate(*validate.decode(body, OllamaGenerateRequest)).ask
-            return tokens.estimate(ask) if isinstance(ask, Ask) else tokens.count(ask.prompt)
-
-        return await relay(request, asked("/api/generate", body, fields, size, "prompt"), target)
-    shape, _ = validate.decode(body, OllamaGenerateRequest)
-    lines = write.GenerateLines(model=model, stamp=now(app), times=times(app, books))
+    engine, books = request.app[ENGINE], request[BOOKS]
+    came = await coming(request, "completion", ModelNotFound(""))
+    if came.own:
+        return await relay(request, asked("/api/generate", came, generate_size, "prompt"), came.target)
+    shape, fields = validate.decode(came.body, OllamaGenerateRequest)
+    lines = write.GenerateLines(model=came.model, stamp=now(request.app), times=times(request))
     if not shape.prompt:
-        return await load(request, target, shape.keep_alive, lines)
+        return await load(request, came.target, shape.keep_alive, lines)
     ask, books.ignored = front.parse_generate(shape, fields)
     if isinstance(ask, Ask):
-        return await answered(request, ask, target, lines)
+        return await answered(request, ask, came.target, lines)
     if ask.stream:
-        return await stream(request, await engine.complete([ask], target, books), lines, form=LINES)
-    return json_bytes(write.whole(await engine.complete_whole([ask], target, books), lines))
+        return await stream(request, await engine.complete([ask], came.target, books), lines, form=LINES)
+    return json_bytes(write.whole(await engine.complete_whole([ask], came.target, books), lines))
 
 
 async def embed(request: web.Request) -> web.StreamResponse:
     """POST /api/embed."""
-    app, books, engine = request.app, request[BOOKS], request.app[ENGINE]
-    body, fields = front.opened(await body_of(request))
-    if not (model := front.named(fields, "model")):
-        raise ModelNotFound("")
-    target = await engine.route(model, "embedding", books)
-    if engine.backend_of(target).kind == "ollama":
-
-        def size() -> int:
-            inputs = front.parse_embed(*validate.decode(body, OllamaEmbedRequest))[0].inputs
-            return sum(tokens.count(text) for text in inputs)
-
-        return await relay_embedding(request, asked("/api/embed", body, fields, size, "input"), target)
-    embedding, books.ignored = front.parse_embed(*validate.decode(body, OllamaEmbedRequest))
-    if not embedding.inputs:
-        await loaded(request, target, embedding.keep_alive)
-        return json_bytes(msgspec.json.encode({"model": model, "embeddings": []}))
-    vectors = await engine.embed(embedding, target, books)
-    taken = times(app, books)()
-    return json_bytes(write.embedded(vectors, model=model, dimensions=embedding.dimensions, times=taken))
+    books = request[BOOKS]
+    came = await coming(request, "embedding", ModelNotFound(""))
+    if came.own:
+        return await relay_embedding(request, asked("/api/embed", came, embed_size, "input"), came.target)
+    ask, books.ignored = front.parse_embed(*validate.decode(came.body, OllamaEmbedRequest))
+    if not ask.inputs:
+        await loaded(request, came.target, ask.keep_alive)
+        return json_bytes(msgspec.json.encode({"model": came.model, "embeddings": []}))
+    vectors = await request.app[ENGINE].embed(ask, came.target, books)
+    taken = times(request)()
+    return json_bytes(write.embedded(vectors, model=came.model, dimensions=ask.dimensions, times=taken))
 
 
 async def embeddings(request: web.Request) -> web.StreamResponse:
     """POST /api/embeddings, the older form: one text, one vector."""
-    books, engine = request[BOOKS], request.app[ENGINE]
+    books = request[BOOKS]
+    came = await coming(request, "embedding", ModelNotFound(""))
+    if came.own:
+        return await relay_embedding(request, asked("/api/embeddings", came, embeddings_size, "prompt"), came.target)
+    ask, books.ignored = front.parse_embeddings(*validate.decode(came.body, OllamaEmbeddingsRequest))
+    if not ask.inputs:
+        await loaded(request, came.target, ask.keep_alive)
+        return json_bytes(b'{"embedding":[]}')
+    vectors = await request.app[ENGINE].embed(ask, came.target, books)
+    return json_bytes(msgspec.json.encode({"embedding": vectors.rows[0]}))
+
+
+class Coming(NamedTuple):
+    """A request that has come in: the model as it was asked for, who answers it (`own`: an Ollama), and the body."""
+
+    model: str
+    target: Target
+    own: bool
+    body: bytes
+    fields: Fields
+
+
+async def coming(request: web.Request, kind: str, missing: OproxyError) -> Coming:
+    """Read a request and find its model; without one it is refused as Ollama does."""
+    engine, books = request.app[ENGINE], request[BOOKS]
     body, fields = front.opened(await body_of(request))
     if not (model := front.named(fields, "model")):
-        raise ModelNotFound("")
-    target = await engine.route(model, "embedding", books)
-    if engine.backend_of(target).kind == "ollama":
-
-        def size() -> int:
-            inputs = front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))[0].inputs
-            return sum(tokens.count(text) for text in inputs)
-
-        return await relay_embedding(request, asked("/api/embeddings", body, fields, size, "prompt"), target)
-    embedding, books.ignored = front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))
-    if not embedding.inputs:
-        await loaded(request, target, embedding.keep_alive)
-        return json_bytes(b'{"embedding":[]}')
-    vectors = await engine.embed(embedding, target, books)
-    return json_bytes(msgspec.json.encode({"embedding": vectors.rows[0]}))
+        raise missing
+    target = await engine.route(model, kind, books)
+    # Unless it says no; embeddings never are.
+    books.stream = kind != "embedding" and bytes(fields.get("stream", b"")) != b"false"
+    return Coming(model, target, engine.backend_of(target).kind == "ollama", body, fields)
 
 
 # --- through the hub --------------------------------------------------------------------------------------------------
@@ -182,11 +170,12 @@ def stamp(at: float) -> str:
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{part:09d}Z"
 
 
-def times(app: web.Application, books: Books) -> Callable[[], write.Times]:
+def times(request: web.Request) -> Callable[[], write.Times]:
     """Return what tells how long an answer took so far."""
+    clock, books = request.app[CLOCK], request[BOOKS]
 
     def measured() -> write.Times:
-        end = app[CLOCK]()
+        end = clock()
         first = books.first if books.first is not None else end
         total, prompt, answer = (
             round(seconds * 1e9) for seconds in (end - books.started, first - books.started, end - first)
@@ -199,12 +188,13 @@ def times(app: web.Application, books: Books) -> Callable[[], write.Times]:
 # --- on their way -----------------------------------------------------------------------------------------------------
 
 
-def asked(path: str, body: bytes, fields: Fields, size: Callable[[], int], prompt: str) -> Asked:
-    """Return a request that is passed on; `prompt` is what its prompt is called."""
+def asked(path: str, came: Coming, size: Callable[[bytes], int], prompt: str) -> Asked:
+    """Return a request that is passed on; `size` counts the tokens of a body, `prompt` is what its prompt is called."""
+    body, fields = came.body, came.fields
 
     def counted() -> int:
         try:
-            return size()
+            return size(body)
         except OproxyError:
             # Ollama may take what we do not; about what it holds.
             return tokens.count(bytes(fields.get(prompt, b"")).decode("utf-8", "replace"))
@@ -214,9 +204,21 @@ def asked(path: str, body: bytes, fields: Fields, size: Callable[[], int], promp
     return Asked(path, joined(fields) if idle else body, fields, counted, most_tokens(fields), idle)
 
 
-def streams(fields: Fields) -> bool:
-    """Return whether a request asks for a stream: unless it says no."""
-    return bytes(fields.get("stream", b"")) != b"false"
+def chat_size(body: bytes) -> int:
+    return tokens.estimate(front.parse_chat(*validate.decode(body, OllamaChatRequest)))
+
+
+def generate_size(body: bytes) -> int:
+    ask = front.parse_generate(*validate.decode(body, OllamaGenerateRequest)).ask
+    return tokens.estimate(ask) if isinstance(ask, Ask) else tokens.count(ask.prompt)
+
+
+def embed_size(body: bytes) -> int:
+    return sum(map(tokens.count, front.parse_embed(*validate.decode(body, OllamaEmbedRequest))[0].inputs))
+
+
+def embeddings_size(body: bytes) -> int:
+    return sum(map(tokens.count, front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))[0].inputs))
 
 
 class Limit(msgspec.Struct):

@@ -66,9 +66,7 @@ async def tags(request: web.Request) -> web.Response:
         info = target.info
         entry = of_model.get((info.backend, info.id)) or tag(alias, info)
         entries[alias] = {**entry, "name": alias, "model": alias}
-    if (key := request[BOOKS].caller.key) is not None and key.models:
-        entries = {name: entry for name, entry in entries.items() if credentials.allows(key.models, name)}
-    return answer({"models": list(entries.values())})
+    return answer({"models": allowed(request, list(entries.values()))})
 
 
 async def running(request: web.Request) -> web.Response:
@@ -86,7 +84,7 @@ async def running(request: web.Request) -> web.Response:
             # One that is away runs nothing we could tell of.
             continue
         entries += [loaded(run, listed.get((name, run.id))) for run in runs]
-    return answer({"models": entries})
+    return answer({"models": allowed(request, entries)})
 
 
 async def version(request: web.Request) -> web.Response:
@@ -332,6 +330,21 @@ async def asked(engine: Engine, backend: str, path: str) -> list[dict[str, Any]]
     except (OproxyError, msgspec.DecodeError):
         return []
     return found.get("models") or []
+
+
+def allowed(request: web.Request, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the models that the caller's key is for, each by a name that it may ask for: with or without its tag."""
+    key = request[BOOKS].caller.key
+    if key is None or not key.models:
+        return entries
+    found = []
+    for entry in entries:
+        full = str(entry.get("name", ""))
+        for name in (full, full.removesuffix(":latest")):
+            if credentials.allows(key.models, name):
+                found.append(entry if name == full else {**entry, "name": name, "model": name})
+                break
+    return found
 
 
 def tag(name: str, info: ModelInfo) -> dict[str, Any]:

@@ -368,6 +368,18 @@ async def test_what_only_loads_asks_for_nothing_in_a_second_key_either(setup: Se
     assert all(not asked.get("prompt") for asked in setup.ollama.asked("/api/generate"))
 
 
+async def test_a_keys_model_is_listed_by_the_name_it_may_ask_for(strict: Setup) -> None:
+    key = await make(strict.http, models=["smollm2", "all-minilm:latest"])
+    headers = {"authorization": f"Bearer {key}"}
+    for model in ("smollm2", "smollm2-tools"):
+        async with strict.http.post("/api/generate", json={"model": model}, headers=headers) as response:
+            assert response.status == (200 if model == "smollm2" else 404)
+    strict.ollama.loaded["other"] = {"name": "smollm2-tools:latest"}
+    for path, want in (("/api/tags", {"smollm2", "all-minilm:latest"}), ("/api/ps", {"smollm2"})):
+        async with strict.http.get(path, headers=headers) as response:
+            assert {each["name"] for each in (await response.json())["models"]} == want
+
+
 async def test_a_key_is_for_its_endpoints_only(strict: Setup) -> None:
     key = await make(strict.http, endpoints=["/api/chat"])
     assert (await ask(strict.http, "/api/chat", ASK, key))[0] == 200
