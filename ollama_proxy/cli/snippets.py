@@ -147,7 +147,7 @@ def claude_code(facts: Facts) -> Snippet:
         env["NODE_EXTRA_CA_CERTS"] = facts.ca
     notes = [
         'For one session only: claude --settings "$(oproxy env --for claude-code)"',
-        "Its instructions and tools alone take about 20,000 tokens.",
+        "Its instructions and tools alone take about 16,000 tokens.",
         *narrow(facts),
     ]
     return Snippet("~/.claude/settings.json, or .claude/settings.json in a project", pretty({"env": env}), tuple(notes))
