@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MARK", "plain", "secrets", "suspicious"]
+__all__ = ["MARK", "escaped", "plain", "secrets", "suspicious"]
 
 MARK = b"[redacted]"
 
@@ -50,14 +50,21 @@ def suspicious(data: bytes) -> bool:
 
 def escaped(data: bytes) -> bool:
     """Return whether printable characters may be written as escapes."""
-    # One byte is found thirty times as fast as two.
-    return b"\\" in data and (b"\\u00" in data or b"\\/" in data)
+    # One byte is found thirty times as fast as two. And not by `in`: CPython's _Py_bytes_contains first takes what is
+    # looked for to be a number, and has an error made and thrown away.
+    return data.find(b"\\") >= 0 and (data.find(b"\\u00") >= 0 or data.find(b"\\/") >= 0)
 
 
 def named(low: bytes) -> bool:
     """Return whether one of the words is there that stand in every text with a key. Searched for one by one: all at
     once, by a regular expression, takes five times as long."""
-    return b"sk-" in low or b"earer" in low or b"uthorization" in low or (b"api" in low and API.search(low) is not None)
+    find = low.find
+    return (
+        find(b"sk-") >= 0
+        or find(b"earer") >= 0
+        or find(b"uthorization") >= 0
+        or (find(b"api") >= 0 and API.search(low) is not None)
+    )
 
 
 def blank(found: re.Match[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..policy.redact import plain, secrets
+from ..policy.redact import escaped, plain, secrets
 from .media import described, without_media
 from .patterns import Patterns
 
@@ -33,7 +33,7 @@ class Body(msgspec.Struct, frozen=True):
 def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool = False) -> Body:
     """Return a body as it may be written down. `clean`: whoever calls has seen that it holds no keys, or will."""
     done = []
-    if b"\\u00" in data or b"\\/" in data:
+    if escaped(data):
         # The same JSON, in which media and keys are seen.
         data = plain(data)
     if (smaller := without_media(data)) is not data:
@@ -48,7 +48,7 @@ def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool
     if len(data) > largest:
         return Body(text(data[:largest]), (*done, "cut"))
     try:
-        if b"\n" in data or b"\r" in data:
+        if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
             data = msgspec.json.format(data, indent=-1)
         else:
             msgspec.json.decode(data, type=msgspec.Raw)
