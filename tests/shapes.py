@@ -25,11 +25,12 @@ def _document() -> dict[str, Any]:
     }
     # The API streams calls of custom tools too; its schema knows only functions.
     schemas["ChatCompletionMessageToolCallChunk"]["properties"]["type"]["enum"].append("custom")
-    # What the live API sends and its document does not know: `user` unset, no usage as long as there is none, and more
-    # codes of failures.
+    # What the live API sends and its document does not know: `user` unset, no usage as long as there is none, formats
+    # without a description, and more codes of failures.
     usage = schemas["Response"]["allOf"][2]["properties"]
     usage["usage"] = {"anyOf": [usage["usage"], {"type": "null"}]}
     schemas["ModelResponseProperties"]["properties"]["user"] = {"type": ["string", "null"]}
+    schemas["TextResponseFormatJsonSchema"]["properties"]["description"]["type"] = ["string", "null"]
     schemas["ResponseErrorCode"]["enum"] += ["context_length_exceeded", "server_is_overloaded"]
     return document
 

@@ -23,8 +23,8 @@ SHAPES = {
 }
 
 
-# What is answered in another's form.
-FOREIGN = {"messages"}
+# What is answered in another's form, or as events, which translate/test_responses_cases.py checks.
+FOREIGN = {"messages", "responses"}
 
 
 def answers(name: str) -> list[Path]:

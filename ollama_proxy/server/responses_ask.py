@@ -110,9 +110,9 @@ async def prepare(
         app, shape.previous_response_id, responses.conversation_id(shape.conversation), owner, memory
     )
     brought = await referred(app, items_of(shape.input), before, owner)
-    items = canonical(brought, lambda prefix: new_id(app, prefix))
     prompt = await with_files(app, [*before, *brought], owner)
     question = responses.parse(shape, fields, prompt, history=len(before))
+    items = canonical(brought, lambda prefix: new_id(app, prefix))
     writer = ResponseWriter(
         responses.echo(shape, id=id or new_id(app, "resp_"), created=int(app[WALL]())),
         clock=app[WALL],

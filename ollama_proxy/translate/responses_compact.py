@@ -14,7 +14,7 @@ from ..events import Event, Text, Usage
 from ..model import Ask, Message
 from ..model import Text as TextPart
 from .responses_items import parse_items
-from .responses_write import usage_of
+from .responses_parts import usage_of
 from .sealed import seal
 from .shapes_responses import CompactRequest
 

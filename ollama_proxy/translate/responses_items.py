@@ -90,11 +90,13 @@ class _Conversation:
         # id of a call -> its tool, and those that have no answer yet, by their paths.
         self._calls: dict[str, str] = {}
         self._open: dict[str, str] = {}
+        self._ids: set[str] = set()
 
     def parse(self, items: Sequence[JsonObject]) -> Items:
         for place, item in enumerate(items):
             number = place - self._first
             self._item(item, f"input[{number}]" if number >= 0 else "input")
+            self._once(item.get("id"), new=number >= 0)
         self._end_turn()
         for id in self._open:
             raise Invalid(f"No tool output found for function call {id}.", param="input")
@@ -103,6 +105,7 @@ class _Conversation:
     def _item(self, item: JsonObject, path: str) -> None:
         kind = kind_of(item, path)
         if kind in wire.OTHER_ITEMS:
+            convert(item, wire.OtherItem, path)
             self._ignore(f"input.{kind}")
             return
         match convert(item, wire.ITEMS[kind], path):
@@ -122,6 +125,14 @@ class _Conversation:
                 self._out.tools += tools
             case wire.ReferenceItem(id):
                 raise Invalid(f"Item with id '{id}' not found.", param="input")
+
+    def _once(self, id: str | None, *, new: bool) -> None:
+        if id and new and id in self._ids:
+            raise Invalid(
+                f"Duplicate item found with id {id}. Remove duplicate items from your input and try again.",
+                param="input",
+            )
+        self._ids.add(id or "")
 
     def _ignore(self, name: str) -> None:
         if name not in self._out.ignored:

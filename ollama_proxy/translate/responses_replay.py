@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import Internal, OproxyError
-from ..events import Event, Fail, Finish, FinishReason, Refusal, Text, Thinking, ToolDelta, ToolStart, Usage
+from ..events import Event, Fail, Finish, FinishReason, Logprob, Refusal, Text, Thinking, ToolDelta, ToolStart, Usage
 from .responses_items import flat
 from .responses_write import ResponseWriter
 
@@ -40,9 +40,7 @@ def replay(response: dict[str, Any]) -> list[bytes]:
         queued=bool(response.get("background")),
     )
     frames = writer.feed([*events(response)])
-    if response["status"] != "cancelled":
-        frames += writer.flush()
-    return frames
+    return frames + (writer.cancel() if response["status"] == "cancelled" else writer.flush())
 
 
 def events(response: dict[str, Any]) -> Iterator[Event]:
@@ -51,7 +49,7 @@ def events(response: dict[str, Any]) -> Iterator[Event]:
         match item:
             case {"type": "message", "content": content}:
                 for part in content:
-                    yield Refusal(0, part["refusal"]) if part["type"] == "refusal" else Text(0, part["text"])
+                    yield Refusal(0, part["refusal"]) if part["type"] == "refusal" else text_of(part)
             case {"type": "reasoning"}:
                 parts = item.get("summary") or item.get("content") or ()
                 yield Thinking(0, "".join(part["text"] for part in parts))
@@ -70,6 +68,16 @@ def events(response: dict[str, Any]) -> Iterator[Event]:
         yield Fail(Told(error.get("message") or Internal("").message, code=error.get("code")))
     else:
         yield Finish(0, reason_of(response))
+
+
+def text_of(part: dict[str, Any]) -> Text:
+    logprobs = tuple(logprob_of(token) for token in part.get("logprobs") or ())
+    return Text(0, part["text"], logprobs or None)
+
+
+def logprob_of(token: dict[str, Any]) -> Logprob:
+    top = tuple(logprob_of(other) for other in token.get("top_logprobs") or ())
+    return Logprob(token["token"], token["logprob"], tuple(token["bytes"] or ()), top)
 
 
 def reason_of(response: dict[str, Any]) -> FinishReason:

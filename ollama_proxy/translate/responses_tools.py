@@ -158,11 +158,12 @@ def _function(tool: JsonObject, path: str) -> hub.Tool:
 
 
 def _custom(tool: JsonObject, path: str) -> hub.Tool:
-    if "grammar" in (tool.get("format") or {}):
+    form = tool.get("format")
+    if isinstance(form, dict) and isinstance(form.get("grammar"), dict):
         # The same tool as chat completions have it, one level deeper.
-        nested = convert(tool["format"], GrammarFormat, f"{path}.format").grammar
-        grammar = (nested.syntax, nested.definition)
-        return hub.Tool(tool["name"], tool.get("description"), kind="custom", grammar=grammar)
+        nested = convert(form, GrammarFormat, f"{path}.format").grammar
+        named = convert({**tool, "format": None}, CustomTool, path)
+        return hub.Tool(named.name, named.description, kind="custom", grammar=(nested.syntax, nested.definition))
     shape = convert(tool, CustomTool, path)
     bound = shape.format
     grammar_of = (bound.syntax, bound.definition) if isinstance(bound, FlatGrammar) else None

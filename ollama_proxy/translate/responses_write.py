@@ -7,21 +7,20 @@ its event is encoded once. Ids of items are derived from the response's; never i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from .. import framing
-from ..errors import ContextTooLong, OproxyError, Overloaded, RateLimited, UpstreamBusy
+from ..errors import OproxyError
 from ..events import Event, Fail, Finish, Logprob, Refusal, Text, Thinking, ToolDelta, ToolStart, Usage
+from .responses_parts import error_of, text_part, token_of, usage_of
 from .sealed import seal
 
-__all__ = ["ResponseWriter", "error_of", "usage_of"]
+__all__ = ["ResponseWriter"]
 
-# What OpenAI writes for a token it gives no chance; JSON has no minus infinity.
-LOWEST = -9999.0
+# Pieces are padded to a multiple of this, so that their sizes tell little of the text.
 BLOCK = 16
 _PADDING = "wT4nB8sYq1KzR6mVf3XjH9cLpD2gUaE7oWxNi5MvQkCbGhZyStJdAeFrOlPuI0" * 2
 
@@ -63,6 +62,8 @@ class ResponseWriter:
         self._logprobs: list[Json] = []
         self._kind = ""
         self._call: tuple[int, str] | None = None
+        # What came while the call that is open was not whole: items are written one after the other.
+        self._late: list[Event] = []
         # All that comes before the number, and between it and the text, in an event with a piece of text.
         self._delta: tuple[bytes, bytes, bytes] | None = None
         self._usage: Usage | None = None
@@ -96,6 +97,7 @@ class ResponseWriter:
             return out
         if not self._begun:
             self.begin(out)
+        self._catch_up(out)
         self._close(out)
         status = {"length": "incomplete", "content_filter": "incomplete"}.get(self._reason, "completed")
         if status == "incomplete":
@@ -119,6 +121,7 @@ class ResponseWriter:
     def cancel(self) -> list[bytes]:
         """End a response that was cancelled; there is no event that says so."""
         out: list[bytes] = []
+        self._catch_up(out)
         self._close(out, "incomplete")
         self._end("cancelled")
         return out
@@ -126,6 +129,9 @@ class ResponseWriter:
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def _write(self, event: Event, out: list[bytes]) -> None:
+        if self._call is not None and self._waits(event):
+            self._late.append(event)
+            return
         match event:
             case Text(_, text, logprobs):
                 if text or logprobs:
@@ -142,6 +148,8 @@ class ResponseWriter:
             case ToolDelta(_, call, arguments):
                 if arguments and self._call is not None and self._call[0] == call:
                     self._piece(f"{self._call[1]}.delta", arguments, {}, out)
+                    if self._late and self._whole():
+                        self._catch_up(out)
             case Finish(_, reason):
                 self._reason = reason
             case Usage():
@@ -149,7 +157,36 @@ class ResponseWriter:
             case Fail(error):
                 self._fail(error, out)
 
+    def _waits(self, event: Event) -> bool:
+        """Return whether an event belongs to an item that comes after the call that is open, and is not whole."""
+        match event:
+            case ToolDelta(_, call):
+                return self._call is not None and call != self._call[0]
+            case Text() | Refusal() | Thinking() | ToolStart():
+                return not self._whole()
+        return False
+
+    def _whole(self) -> bool:
+        """Return whether nothing more can come of the call that is open. Servers may send the pieces of calls that are
+        made at once in any order."""
+        if self._item is None or self._item["type"] != "function_call":
+            return True
+        try:
+            msgspec.json.decode("".join(self._pieces))
+        except msgspec.MsgspecError:
+            return False
+        return True
+
+    def _catch_up(self, out: list[bytes]) -> None:
+        """Write what waited."""
+        while self._late:
+            late, self._late = self._late, []
+            self._close(out)
+            for event in late:
+                self._write(event, out)
+
     def _fail(self, error: OproxyError, out: list[bytes]) -> None:
+        self._catch_up(out)
         self._close(out, "incomplete")
         told = error.body()["error"]
         # The document says flat, the live API nests it; both kinds of clients are served by one object.
@@ -185,7 +222,8 @@ class ResponseWriter:
         if item is None:
             return
         cut = self._reason in ("length", "content_filter")
-        item["status"] = status or ("incomplete" if cut and item["type"] == "message" else "completed")
+        cut = cut and (item["type"] == "message" or not self._whole())
+        item["status"] = status or ("incomplete" if cut else "completed")
         text = "".join(self._pieces)
         match item["type"]:
             case "message":
@@ -319,44 +357,3 @@ class ResponseWriter:
         fields = {"item_id": self._item["id"], "output_index": len(self._output) - 1, **place}
         head = b"event: %b\ndata: " % name.encode() + _encode({"type": name})[:-1] + b',"sequence_number":'
         return head, b"," + _encode(fields)[1:-1] + b',"delta":', rest + b"}\n\n"
-
-
-def text_part(text: str, logprobs: Sequence[Json] = ()) -> Json:
-    return {"type": "output_text", "annotations": [], "logprobs": list(logprobs), "text": text}
-
-
-def token_of(item: Logprob) -> Json:
-    return {**plain(item), "top_logprobs": [plain(other) for other in item.top]}
-
-
-def plain(item: Logprob) -> Json:
-    logprob = item.logprob if math.isfinite(item.logprob) else LOWEST
-    bytes_of = item.bytes if item.bytes is not None else tuple(item.token.encode("utf-8", "replace"))
-    return {"token": item.token, "bytes": bytes_of, "logprob": logprob}
-
-
-def usage_of(usage: Usage) -> Json:
-    """Return `usage` with every key that OpenAI sends."""
-    return {
-        "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
-        "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "total_tokens": usage.prompt + usage.completion,
-    }
-
-
-def error_of(error: OproxyError) -> Json:
-    """Return an error as a response object holds it, with one of the codes it may have."""
-    match error:
-        case RateLimited():
-            code = "rate_limit_exceeded"
-        case UpstreamBusy() | Overloaded():
-            code = "server_is_overloaded"
-        case ContextTooLong():
-            code = "context_length_exceeded"
-        case _ if error.status < 500:
-            code = "invalid_prompt"
-        case _:
-            code = "server_error"
-    return {"code": code, "message": error.message}

@@ -20,6 +20,7 @@ __all__ = [
     "CompactRequest",
     "Content",
     "CountRequest",
+    "OtherItem",
     "ResponsesRequest",
 ]
 
@@ -165,6 +166,12 @@ class ReferenceItem(Struct):
     """An item that is kept here, by its id. Its `type` may be null."""
 
     id: str
+
+
+class OtherItem(Struct):
+    """An item that means nothing here."""
+
+    id: str | None = None
 
 
 # The kinds of items that are understood.
