@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 
 from ..engine import Engine
-from ..errors import Invalid, ModelNotFound, UpstreamDown
+from ..errors import Invalid, ModelNotFound, UpstreamFailed
 from ..events import Event, Fail, Text
 from ..model import Ask, Completion, ModelInfo, Reasoning, Sampling
 from ..policy import guard
@@ -56,11 +56,11 @@ async def moderation_answer(app: web.Application, body: bytes, books: Books) -> 
 
 
 def scores_of(judge: guard.Judge, answers: Sequence[Answer], info: ModelInfo) -> Mapping[str, float]:
-    """Return the scores of one thing by the answers to its questions. Raises UpstreamDown where they are no verdict."""
+    """Return the scores of one thing by the answers about it. Raises UpstreamFailed where they are no verdict."""
     if not answers:
         return dict.fromkeys(moderations.CATEGORIES, 0.0)
     if (scores := guard.scores(judge, answers)) is None:
-        raise UpstreamDown(
+        raise UpstreamFailed(
             f"The model `{info.id}` gave no judgement. Set another model or method under [moderations].",
             backend=info.backend,
         )

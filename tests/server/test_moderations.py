@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from ollama_proxy.server.keys import ENGINE
 from ollama_proxy.translate.moderations import CATEGORIES
 from tests.conftest import Proxy, Start
 from tests.fakes.ollama import Answer, FakeOllama, whole
+from tests.fakes.openai import Answer as Passed
+from tests.fakes.openai import fake_openai
 from tests.server.conftest import config
 from tests.shapes import check
 
@@ -284,3 +287,55 @@ async def test_the_sdk_reads_it(court: Court) -> None:
             assert made.results[0].categories.hate is True
             assert made.results[0].category_scores.hate == 1.0
             assert made.results[0].flagged
+
+
+async def test_scores_are_the_backends_likelihoods(court: Court) -> None:
+    court.ollama.have("llama-guard3:latest")
+
+    def token(text: str, logprob: float, *top: Any) -> dict[str, Any]:
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": list(top)}
+
+    both = token("unsafe", -0.25), token("safe", -1.5)
+    told = [token("\n\n", 0.0), token("unsafe", -0.25, *both), token("\n", 0.0), token("S10", 0.0)]
+    answer = {"message": {"role": "assistant", "content": "\n\nunsafe\nS10"}, "done": True, "logprobs": told}
+    court.ollama.play("/api/chat", [{"model": "llama-guard3", "done_reason": "stop", **COUNTS, **answer}])
+    _, body, _ = await court.judge("x")
+    (call,) = court.ollama.asked("/api/chat")
+    assert (call["logprobs"], call["top_logprobs"]) == (True, 5)
+    assert body["results"][0]["category_scores"]["hate"] == pytest.approx(1 / (1 + math.exp(-1.25)))
+
+
+async def test_a_client_that_leaves_frees_the_model(start_proxy: Start, ollama: Judges) -> None:
+    ollama.have("llama-guard3:latest")
+    proxy = await start_proxy(config(ollama.url, "[queue]\nmax_concurrent = 2\n"))
+    ollama.hold = asyncio.Event()
+    async with aiohttp.ClientSession(proxy.url) as http:
+        request = asyncio.ensure_future(http.post("/v1/moderations", json={"input": ["a"] * 5}))
+        for _ in range(500):
+            if len(ollama.asked("/api/chat")) == 2:
+                break
+            await asyncio.sleep(0.01)
+        request.cancel()
+        await asyncio.wait_for(ollama.hangups.wait(), 5)
+        for _ in range(500):
+            if not proxy.app[ENGINE].turns.state():
+                break
+            await asyncio.sleep(0.01)
+    assert proxy.app[ENGINE].turns.state() == {}
+    assert len(ollama.asked("/api/chat")) == 2
+
+
+async def test_a_backend_that_has_openais_own_model_is_passed_the_request(start_proxy: Start) -> None:
+    result = {"id": "modr-7", "model": "omni-moderation-latest", "results": [{"flagged": True}]}
+    async with fake_openai() as lab:
+        lab.models = [{"id": "omni-moderation-latest", "object": "model", "created": 1, "owned_by": "openai"}]
+        lab.script("/moderations", Passed(body=result), Passed(status=400, body={"error": {"message": "No."}}))
+        proxy = await start_proxy(f'[backends.lab]\ntype = "openai"\nurl = "{lab.url}"\n')
+        async with aiohttp.ClientSession(proxy.url) as http:
+            async with http.post("/v1/moderations", json={"input": "a", "new": 1}) as response:
+                assert await response.json() == result
+                assert response.headers["x-oproxy-moderation"] == "passed/omni-moderation-latest"
+            async with http.post("/v1/moderations", json={"input": "a"}) as response:
+                assert (response.status, (await response.json())["error"]["message"]) == (400, "No.")
+        sent = [call.body for call in lab.calls if call.path == "/moderations"]
+    assert sent[0] == {"input": "a", "new": 1, "model": "omni-moderation-latest"}
