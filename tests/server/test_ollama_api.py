@@ -65,12 +65,15 @@ def passed(trace: Trace) -> bool:
 
 
 RECORDED = [trace for trace in traces().values() if passed(trace)]
+OLDER = [trace for trace in traces("v0.24.0").values() if passed(trace)]
 
 
 async def test_every_recorded_answer_goes_through_byte_by_byte(setup: Setup) -> None:
     assert len(RECORDED) > 150
-    for trace in RECORDED:
-        setup.ollama.play(trace.path, trace.name)
+    assert len(OLDER) > 20
+    for trace in [*RECORDED, *OLDER]:
+        chunks = [chunk.encode() for chunk in trace.chunks]
+        setup.ollama.play(trace.path, chunks, status=trace.status, type=trace.type)
         sent = json.dumps(trace.request).encode()
         async with setup.http.post(trace.path, data=sent) as response:
             body = await response.read()
