@@ -16,7 +16,7 @@ import platformdirs
 from aiohttp import web
 
 from ..blobs import Sink
-from ..errors import InsufficientStorage, Invalid
+from ..errors import InsufficientStorage, Invalid, Overloaded
 from ..stored import Page, Stored
 from ..translate import files, paging
 from ..translate.openapi import Route
@@ -69,7 +69,8 @@ async def keep_sink(
     hidden = msgspec.structs.replace(thing, status=NEW, expires=thing.created + HIDDEN)
     await kept(app, lambda objects: objects.add(hidden))
     await sink.close()
-    await kept(app, lambda objects: objects.change(id, kind="file", owner=owner, status=READY, expires=expires))
+    if not await kept(app, lambda objects: objects.change(id, kind="file", owner=owner, status=READY, expires=expires)):
+        raise Overloaded("The file could not be kept.", wait=1.0, code="store_unavailable")
     return record
 
 
@@ -143,7 +144,14 @@ async def create_file(request: web.Request) -> web.Response:
     await refuse_full(app, request.content_length or 0)
     id = new_id(app, "file-", 24)
     async with app[BLOBS].open_new(id, total=limits.max_total) as sink:
-        form = await read_form(request, "file", sink, most=limits.max_size, setting="max_size under [files]")
+        form = await read_form(
+            request,
+            "file",
+            sink,
+            most=limits.max_size,
+            setting="max_size under [files]",
+            begin=files.check_begun,
+        )
         asked, request[BOOKS].ignored = files.parse_form(form.fields)
         if not sink.size:
             raise Invalid("File is empty.", param="file", code="empty_file")

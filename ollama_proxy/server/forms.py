@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from ..blobs import Sink
-from ..errors import Invalid, TooLarge
+from ..errors import Invalid, OproxyError, TooLarge
 from ..translate.files import clean_name, no_content
 
 __all__ = ["Form", "read_form", "refuse_large"]
@@ -25,11 +25,13 @@ FIELDS, FIELD = 100, 1 << 16
 # What a form's boundaries, headers and fields may take beside its file.
 SLACK = 1 << 20
 
+Fields = list[tuple[str, str]]
+
 
 class Form(NamedTuple):
     """What came with a file: the other fields in their order, and the file's own name."""
 
-    fields: list[tuple[str, str]]
+    fields: Fields
     filename: str
 
 
@@ -39,26 +41,41 @@ def refuse_large(request: web.Request, most: int, setting: str) -> None:
         raise too_large(most, setting)
 
 
-async def read_form(request: web.Request, name: str, sink: Sink, *, most: int, setting: str) -> Form:
+async def read_form(
+    request: web.Request,
+    name: str,
+    sink: Sink,
+    *,
+    most: int,
+    setting: str,
+    begin: Callable[[Fields, str], None] = lambda fields, filename: None,
+) -> Form:
     """Read a form whose field `name` is a file of at most `most` bytes (`setting` says why), and write it to `sink`.
-    Raises Invalid and TooLarge; what the sink raises passes."""
-    fields: list[tuple[str, str]] = []
+    `begin` gets the fields in front of the file and the file's name, and may refuse it before it comes. Raises Invalid
+    and TooLarge; what the sink raises passes."""
+    fields: Fields = []
     filename: str | None = None
-    async for part, field, file in parts(request):
-        if field != name:
-            if len(fields) >= FIELDS:
-                raise Invalid(f"The form has more than {FIELDS} fields.")
-            fields.append((field, await text_of(part, field)))
-            continue
-        if filename is not None:
-            raise Invalid(f"Duplicate parameter: '{name}'. Send one file a request.", param=name)
-        if file is None:
-            raise no_content(name, text=True)
-        filename = clean_name(file)
-        async for chunk in chunks(part):
-            if sink.size + len(chunk) > most:
-                raise too_large(most, setting)
-            await sink.write(chunk)
+    try:
+        async for part, field, file in parts(request):
+            if field != name:
+                if len(fields) >= FIELDS:
+                    raise Invalid(f"The form has more than {FIELDS} fields.")
+                fields.append((field, await text_of(part, field)))
+                continue
+            if filename is not None:
+                raise Invalid(f"Duplicate parameter: '{name}'. Send one file a request.", param=name)
+            if file is None:
+                raise no_content(name, text=True)
+            filename = clean_name(file)
+            begin(fields, filename)
+            async for chunk in chunks(part):
+                if sink.size + len(chunk) > most:
+                    raise too_large(most, setting)
+                await sink.write(chunk)
+    except OproxyError as exc:
+        # Nobody reads the rest; a client that knows will not use the connection again.
+        exc.headers["connection"] = "close"
+        raise
     if filename is None:
         raise no_content(name, text=False)
     return Form(fields, filename)
@@ -107,8 +124,7 @@ async def text_of(part: BodyPartReader, name: str) -> str:
 def malformed() -> Invalid:
     return Invalid(
         "We could not parse the form of your request. (HINT: This likely means you aren't using your HTTP library "
-        "correctly. This endpoint expects a multipart/form-data payload, whole and with its boundary in the header.)",
-        headers={"connection": "close"},
+        "correctly. This endpoint expects a multipart/form-data payload, whole and with its boundary in the header.)"
     )
 
 

@@ -20,6 +20,7 @@ from ..translate.openapi import Route
 from ..translate.shapes_files import PART_MAX, CompleteUploadRequest, CreateUploadRequest, ExpiresAfter
 from .files import keep_sink, refuse_full
 from .forms import read_form, refuse_large
+from .generate import body_of
 from .keys import BLOBS, BOOKS, ENGINE, TASKS, UPLOADS, WALL
 from .reply import json_bytes
 from .row import Row
@@ -63,7 +64,7 @@ class Part(msgspec.Struct, frozen=True):
 async def create_upload(request: web.Request) -> web.Response:
     """POST /v1/uploads"""
     app = request.app
-    asked, fields = validate.decode(await request.read(), CreateUploadRequest)
+    asked, fields = validate.decode(await body_of(request), CreateUploadRequest)
     request[BOOKS].ignored = validate.ignored_keys(fields, CreateUploadRequest)
     files.check_purpose(asked.purpose)
     files.check_file(asked.purpose, asked.filename, asked.bytes)
@@ -117,7 +118,7 @@ async def add_part(request: web.Request) -> web.Response:
 
 async def complete_upload(request: web.Request) -> web.Response:
     """POST /v1/uploads/{upload_id}/complete"""
-    asked, fields = validate.decode(await request.read(), CompleteUploadRequest)
+    asked, fields = validate.decode(await body_of(request), CompleteUploadRequest)
     request[BOOKS].ignored = validate.ignored_keys(fields, CompleteUploadRequest)
     done = await alone(request, lambda upload: complete(request.app, upload, asked))
     return answer(done, COMPLETED)

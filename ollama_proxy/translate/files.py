@@ -20,11 +20,13 @@ __all__ = [
     "BATCH_MAX",
     "MONTH",
     "PURPOSES",
+    "check_begun",
     "check_file",
     "check_purpose",
     "clean_name",
     "disposition",
     "expiry",
+    "no_content",
     "no_file",
     "no_upload",
     "parse_form",
@@ -104,6 +106,14 @@ def check_file(purpose: str, filename: str, size: int) -> None:
             param="file",
             code="file_too_large",
         )
+
+
+def check_begun(fields: Iterable[tuple[str, str]], filename: str) -> None:
+    """Raise errors.Invalid for a file that is not worth waiting for, by the fields in front of it."""
+    for name, value in fields:
+        if name == "purpose":
+            check_purpose(value)
+            check_file(value, filename, 0)
 
 
 def clean_name(name: str) -> str:

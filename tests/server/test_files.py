@@ -12,6 +12,7 @@ import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI
+from yarl import URL
 
 from ollama_proxy.errors import Invalid, NotFound
 from ollama_proxy.server.files import file_of, keep_file, read_file
@@ -327,6 +328,26 @@ async def test_a_file_that_does_not_say_how_large_it_is_is_stopped_at_the_limit(
             # Hung up on: it would have gone on for ever.
             pass
         assert files.names() == []
+
+
+async def test_what_will_be_refused_is_not_waited_for(files: Desk) -> None:
+    for purpose, message in ((b"answers", b"is not one of"), (b"batch", b"Must be .jsonl")):
+        begun = raw_form(('name="purpose"', purpose), FILE, end=False)[0]
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(files.url).port)
+        writer.write(
+            b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + begun
+        )
+        answer = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+        while not answer.done():
+            # The reader of a form looks for the next boundary beyond what it has.
+            writer.write(b"x" * 1000)
+            await asyncio.wait([answer], timeout=0.01)
+        head = await answer
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in head.lower()
+        assert message in await reader.readuntil(b"}}")
+        writer.close()
 
 
 async def test_all_files_together_have_a_limit() -> None:
