@@ -258,3 +258,12 @@ def test_what_fits_its_type_and_still_cannot_work_is_told(text: str, told: str) 
 
 def test_a_tier_of_ones_own_can_be_the_default() -> None:
     assert loaded('[limits]\ntier = "guest"\n[limits.tiers.guest]\nconcurrent = 1').settings.limits.tier == "guest"
+
+
+def test_a_group_that_is_none_is_told_with_all_there_are() -> None:
+    text = '[backends.lab]\ntype = "openai"\nurl = "http://lab/v1"\nserves = '
+    assert loaded(f'{text}["audio", "images"]').settings.backends["lab"].serves == ("audio", "images")
+    for wrong in ('["audo"]', '"audio"', "[5]"):
+        told = refused(text + wrong)
+        assert told.startswith("config.toml:4: backends.lab.serves: expected a list of agents, assistants, audio, ")
+    assert "with type openai only" in refused('[backends.lab]\ntype = "ollama"\nserves = ["audio"]')

@@ -19,7 +19,7 @@ from ..model import Call
 __all__ = ["Client", "HttpReply", "gate"]
 
 # What aiohttp would add to a client's own request.
-AUTOMATIC = ("accept", "content-type", "user-agent")
+AUTOMATIC: tuple[str, ...] = ("accept", "content-type", "user-agent")
 # The largest message of a WebSocket (bytes): OpenAI's take 15 MiB of sound, which is a third more in base64.
 LARGEST_MESSAGE = 32 * 1024 * 1024
 
@@ -163,29 +163,27 @@ class Client:
         silence). Nothing was answered then, so the call is made once more, on a new connection.
         """
         if call.as_is:
-            return await self._pass_on(call)
-        url = self._urls.get(call.path)
-        if url is None:
-            url = self._urls[call.path] = URL(self.url + call.path)
-        headers = {"content-type": "application/json", **call.headers} if call.body is not None else call.headers
+            url, skipped = URL(self.url + call.path, encoded=True), AUTOMATIC
+            data, headers = call.upload if call.upload is not None else call.body, call.headers
+        else:
+            known = self._urls.get(call.path)
+            url = known or self._urls.setdefault(call.path, URL(self.url + call.path))
+            data, skipped = call.body, ()
+            headers = {"content-type": "application/json", **call.headers} if data is not None else call.headers
         with gate(self.name, self.hint):
             session = self._open_session()
             try:
-                return await session.request(call.method, url, headers=headers, data=call.body, allow_redirects=False)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError):
                 return await session.request(
-                    call.method, url, headers={**headers, "connection": "close"}, data=call.body, allow_redirects=False
+                    call.method, url, headers=headers, data=data, allow_redirects=False, skip_auto_headers=skipped
                 )
-
-    async def _pass_on(self, call: Call) -> aiohttp.ClientResponse:
-        """Send a client's own request. What it uploads cannot be sent twice, and whether any other may be is not known
-        here; so no connection is used that may have been closed meanwhile."""
-        url = URL(self.url + call.path, encoded=True)
-        data = call.upload if call.upload is not None else call.body
-        with gate(self.name, self.hint):
-            return await self._open_session().request(
-                call.method, url, headers=call.headers, data=data, allow_redirects=False, skip_auto_headers=AUTOMATIC
-            )
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError):
+                if call.upload is not None or (call.as_is and not self._reuse):
+                    # It was a new connection; and what came in piece by piece is gone.
+                    raise
+                return await session.request(
+                    call.method, url, headers={**headers, "connection": "close"}, data=data, allow_redirects=False,
+                    skip_auto_headers=skipped,
+                )  # fmt: skip
 
     @asynccontextmanager
     async def connect(self, call: Call, protocols: Sequence[str]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:

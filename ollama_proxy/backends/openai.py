@@ -76,7 +76,8 @@ class OpenAIBackend:
     async def open(self, call: Call) -> AsyncIterator[HttpReply]:
         if not self._client.url:
             raise UpstreamDown(f"The backend '{self.name}' has no url under [backends.{self.name}].", backend=self.name)
-        async with (self._once if call.as_is else self._client).open(call) as reply:
+        once = call.as_is and call.method != "GET"
+        async with (self._once if once else self._client).open(call) as reply:
             if 300 <= reply.status < 400:
                 # A redirected POST would lose its body, or its key to another host.
                 to = reply.headers.get("location", "elsewhere")

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from ..backends.base import Reply
-from ..errors import OproxyError
+from ..errors import Invalid, OproxyError
 from ..model import Call
 from ..policy import credentials
 from ..policy.books import Books
@@ -45,7 +45,9 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
             note_model(books, asked)
             name, books.served = placed(asked, backends, settings)
             headers = request_headers(request.headers.items(), settings.backends[name].headers)
-            body = body if books.served == asked else renamed(body, books.served)
+            if books.served != asked or (books.caller.key is not None and books.caller.key.models):
+                # Written anew, a key that stands in it twice stands there once.
+                body = renamed(body, books.served)
     books.backend = name
     path = call_path(request)
     chunks = upload.chunks() if upload is not None else None
@@ -109,14 +111,25 @@ class Upload:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the form's bytes as they come. A model that the key is not for stops it before its end."""
+        models, books = self._models, self._request[BOOKS]
+        key = books.caller.key
+        # Of a key that is not for every model, the last piece waits until the form is known to be readable.
+        careful, held = key is not None and bool(key.models), b""
         try:
             async for data in self._request.content.iter_any():
-                self._models.feed(data)
-                for model in self._models.found:
-                    note_model(self._request[BOOKS], model)
-                    self._request[BOOKS].served = model
-                self._models.found.clear()
-                yield data
+                models.feed(data)
+                for model in models.found:
+                    note_model(books, model)
+                    books.served = model
+                models.found.clear()
+                if careful:
+                    held, data = data, held
+                if data:
+                    yield data
+            if careful and not (models.sound and models.ended):
+                raise Invalid("The form could not be read, and this API key is not for every model.")
+            if held:
+                yield held
         except (OproxyError, web.RequestPayloadError) as exc:
             self.error = exc
             raise

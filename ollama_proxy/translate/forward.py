@@ -60,7 +60,7 @@ def request_headers(headers: Iterable[tuple[str, str]], own: Collection[str]) ->
     return {
         name.lower(): value
         for name, value in headers
-        if name.lower() not in taken and not name.lower().startswith(OWN_PREFIXES)
+        if name.lower() not in taken and not name.lower().startswith(OWN_PREFIXES) and sendable(value)
     }
 
 
@@ -70,8 +70,13 @@ def answer_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [
         (name.lower(), value)
         for name, value in headers
-        if name.lower() not in taken and not name.lower().startswith(OWN_PREFIXES)
+        if name.lower() not in taken and not name.lower().startswith(OWN_PREFIXES) and sendable(value)
     ]
+
+
+def sendable(value: str) -> bool:
+    """Return whether a header's value can be written again: one that is no UTF-8 cannot."""
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def named(headers: Iterable[tuple[str, str]]) -> set[str]:

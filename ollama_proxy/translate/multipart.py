@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 
+from ..errors import Invalid
+
 __all__ = ["FieldFinder", "boundary_of"]
 
 # More of a field is not kept, and more headers are no part's (bytes).
 LONGEST = 1024
 HEADERS = 16 * 1024
+_FOLDED = re.compile(rb"\n[ \t]")
 _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 _DISPOSITION = re.compile(rb"(?im)^content-disposition:([^\r\n]*)")
 # A quoted value may hold anything, another name's look too.
@@ -19,18 +22,27 @@ _PARAMETER = re.compile(rb';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*)
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """Return the boundary of a form by its Content-Type, None for anything but a form."""
+    """Return the boundary of a form by its Content-Type, None for anything but a form. Raises Invalid for a form whose
+    boundary cannot be told: another reader might take another one."""
     if not content_type.lower().lstrip().startswith("multipart/form-data"):
         return None
-    found = _BOUNDARY.search(content_type)
-    return (found[1] or found[2]).encode("utf-8", "surrogateescape") if found else None
+    found = _BOUNDARY.findall(content_type)
+    if len(found) != 1:
+        raise Invalid("A form needs exactly one boundary in its Content-Type.")
+    boundary: str = found[0][0] or found[0][1]
+    return boundary.encode("utf-8", "surrogateescape")
 
 
 class FieldFinder:
-    """Collects the values of the fields called `name`, in `found`, as soon as each is complete."""
+    """Collects the values of the fields called `name`, in `found`, as soon as each is complete.
+
+    `sound`: so far there is nothing that another reader might take for something else. `ended`: so has the form.
+    """
 
     def __init__(self, boundary: bytes, name: str) -> None:
         self.found: list[str] = []
+        self.sound = True
+        self.ended = False
         self._name = name.encode()
         self._mark = b"\r\n--" + boundary
         # The first boundary has no line before it.
@@ -41,19 +53,28 @@ class FieldFinder:
 
     def feed(self, data: bytes) -> None:
         """Look at the next bytes."""
+        if self.ended:
+            return
         self._buffer += data
         while self._headers() if self._in_headers else self._content():
             pass
 
     def _headers(self) -> bool:
         """Take a part's headers; return whether there is more to look at."""
+        if len(self._buffer) < 2 or self.ended:
+            return False
+        if self._buffer.startswith(b"--"):
+            self.ended, self._buffer = True, b""
+            return False
+        self.sound = self.sound and self._buffer.startswith(b"\r\n")
         head, end, rest = self._buffer.partition(b"\r\n\r\n")
         if not end:
             if len(self._buffer) > HEADERS:
-                self._in_headers, self._wanted = False, False
+                self._in_headers, self._wanted, self.sound = False, False, False
                 return True
             return False
-        self._wanted = name_in(head) == self._name
+        self.sound = self.sound and not _FOLDED.search(head)
+        self._wanted = self._name in names_in(head)
         self._value = b""
         self._in_headers, self._buffer = False, rest
         return True
@@ -79,12 +100,12 @@ class FieldFinder:
             self._value += data[: LONGEST - len(self._value)]
 
 
-def name_in(head: bytes) -> bytes | None:
-    """Return the name of the field whose headers these are."""
-    if (found := _DISPOSITION.search(head)) is None:
-        return None
-    for key, quoted, bare in _PARAMETER.findall(found[1]):
-        if key.lower() == b"name":
-            name: bytes = quoted or bare
-            return name
-    return None
+def names_in(head: bytes) -> set[bytes]:
+    """Return the name of the field whose headers these are, in every form that it is written in."""
+    found = set()
+    for disposition in _DISPOSITION.findall(head):
+        for key, quoted, bare in _PARAMETER.findall(disposition):
+            if key.lower() in (b"name", b"name*"):
+                # The second is written utf-8''model. https://www.rfc-editor.org/rfc/rfc5987
+                found.add((quoted or bare).rpartition(b"''")[2])
+    return found

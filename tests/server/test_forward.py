@@ -197,6 +197,28 @@ async def test_an_empty_answer_and_a_head_without_a_body_end(setup: Setup) -> No
         assert (response.status, await response.read()) == (204, b"")
 
 
+async def test_a_large_answer_in_json_is_not_kept_whole_and_comes_whole(setup: Setup) -> None:
+    body = b'{"data": "' + b"a" * (9 << 20) + b'", "usage": {"input_tokens": 1}}'
+    setup.lab.script("/images/generations", Answer(body=body))
+    async with setup.http.post("/v1/images/generations", json={"prompt": "x"}) as response:
+        assert await response.read() == body
+        assert response.headers["content-length"] == str(len(body))
+        (row,) = rows()
+    assert row[1] == 200
+
+
+async def test_headers_that_are_no_text_are_left_out(setup: Setup) -> None:
+    setup.lab.script("/videos", Answer(body={}))
+    host, port = setup.proxy.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"GET /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Odd: \xff\r\nX-Even: \xc3\xbc\r\n\r\n"
+    writer.write(head)
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert "x-odd" not in setup.last.headers
+    assert setup.last.headers["x-even"] == "ü"
+
+
 async def test_what_is_sent_packed_arrives_unpacked(setup: Setup) -> None:
     plain = b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
     setup.lab.script("/audio/transcriptions", Answer(body={"text": "hi"}))
@@ -268,6 +290,33 @@ async def test_a_key_reaches_only_its_models_in_json_and_in_forms(setup: Setup) 
     assert setup.lab.calls == []
     async with setup.http.post("/v1/audio/transcriptions", data=form("small-whisper"), headers=key) as response:
         assert response.status == 200
+
+
+ODD_FORMS = {
+    "lines without CR": b'--b\nContent-Disposition: form-data; name="model"\n\nlarge\n--b--\n',
+    "no end": b'--b\r\nContent-Disposition: form-data; name="model"\r\n\nlarge',
+    "two boundaries": b"",
+}
+
+
+@pytest.mark.parametrize("case", ODD_FORMS)
+async def test_a_form_that_cannot_be_read_passes_no_key_that_is_for_some_models_only(setup: Setup, case: str) -> None:
+    setup.lab.elsewhere = Answer(body={})
+    key = await setup.key(models=["small-*"])
+    headers = {**key, "content-type": "multipart/form-data; boundary=b" + "; boundary=c" * (case == "two boundaries")}
+    async with setup.http.post("/v1/audio/transcriptions", data=ODD_FORMS[case], headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["type"] == "invalid_request_error"
+    assert setup.lab.calls == []
+
+
+async def test_a_model_that_is_named_twice_is_sent_once_for_a_key_of_some_models(setup: Setup) -> None:
+    setup.lab.elsewhere = Answer(body={})
+    body = b'{"model": "large", "model": "small-tts"}'
+    key = {**await setup.key(models=["small-*"]), "content-type": "application/json"}
+    async with setup.http.post("/v1/audio/speech", data=body, headers=key) as response:
+        assert response.status == 200
+    assert setup.last.data == b'{"model":"small-tts"}'
 
 
 async def test_a_key_reaches_only_its_endpoints(setup: Setup) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_proxy.errors import Invalid
 from ollama_proxy.translate.multipart import FieldFinder, boundary_of
 
 PARTS = [
@@ -65,6 +66,7 @@ def test_headers_without_an_end_are_not_kept_for_ever() -> None:
         assert len(finder._buffer) < 20_000
     finder.feed(b"\r\n" + FORM)
     assert finder.found == FOUND
+    assert not finder.sound
 
 
 @given(st.lists(st.binary(max_size=60), max_size=10))
@@ -83,8 +85,6 @@ def test_any_cuts_find_the_same(cuts: list[int]) -> None:
     [
         ("multipart/form-data; boundary=abc", b"abc"),
         ('Multipart/Form-Data; charset=x; BOUNDARY="a b;c"', b"a b;c"),
-        ("multipart/form-data", None),
-        ("multipart/form-data; boundary=", None),
         ("multipart/mixed; boundary=abc", None),
         ("application/json", None),
         ("", None),
@@ -92,3 +92,49 @@ def test_any_cuts_find_the_same(cuts: list[int]) -> None:
 )
 def test_the_boundary_is_read_from_the_content_type(content_type: str, boundary: bytes | None) -> None:
     assert boundary_of(content_type) == boundary
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=a; boundary=b"],
+)
+def test_a_form_with_no_boundary_or_two_is_refused(content_type: str) -> None:
+    with pytest.raises(Invalid):
+        boundary_of(content_type)
+
+
+def finder_of(form: bytes) -> FieldFinder:
+    finder = FieldFinder(b"x-y", "model")
+    finder.feed(form)
+    return finder
+
+
+def test_a_form_that_every_reader_reads_alike_is_sound_and_ended() -> None:
+    for cut in range(len(FORM)):
+        finder = finder_of(FORM[:cut])
+        assert finder.sound
+        finder.feed(FORM[cut:])
+        assert finder.sound
+        assert finder.ended
+
+
+ODD = {
+    "lines without CR": FORM.replace(b"\r\n", b"\n"),
+    "a first line without CR": FORM.replace(b"--x-y\r\n", b"--x-y\n", 1),
+    "blanks behind a boundary": FORM.replace(b"--x-y\r\n", b"--x-y  \r\n", 1),
+    "a header on two lines": FORM.replace(b"form-data; name=model", b"form-data;\r\n name=model"),
+    "no end": FORM[: FORM.index(b"--x-y--")],
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_form_that_another_reader_may_read_otherwise_is_not_sound(case: str) -> None:
+    finder = finder_of(ODD[case])
+    assert not (finder.sound and finder.ended)
+
+
+def test_a_name_is_found_however_it_is_written() -> None:
+    for said in (b"name*=utf-8''model", b'NAME="model"', b'filename="x"; name = model', b'name=x; name="model"'):
+        form = b"--x-y\r\nContent-Disposition: form-data; " + said + b"\r\n\r\nm\r\n--x-y--\r\n"
+        assert finder_of(form).found == ["m"], said
