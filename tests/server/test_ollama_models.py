@@ -12,6 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from ollama_proxy.backends.base import Progress
+from ollama_proxy.errors import OproxyError, UpstreamDown
+from ollama_proxy.server.ollama_api_models import steps
 from tests.conftest import Proxy, Start
 from tests.fakes.ollama import PULL, FakeOllama, traces
 from tests.fakes.openai import fake_openai
@@ -167,6 +170,40 @@ async def test_ollamas_own_account_is_its_own(setup: Setup) -> None:
     setup.ollama.play("/api/me", "meta-me")
     async with setup.http.post("/api/me") as response:
         assert (response.status, await response.read()) == (503, traces()["meta-me"].body)
+
+
+class Fetching:
+    """A backend of another kind that fetches models: its steps, and the error it ends in."""
+
+    def __init__(self, *steps: Progress, error: OproxyError | None = None) -> None:
+        self.steps, self.error = steps, error
+
+    async def pull(self, model: str) -> AsyncIterator[Progress]:
+        for step in self.steps:
+            yield step
+        if self.error is not None:
+            raise self.error
+
+
+async def pulled(backend: Any) -> list[Any]:
+    return [json.loads(line) async for line in steps(backend, "m")]
+
+
+async def test_other_backends_fetch_with_ollamas_progress_too() -> None:
+    some = [Progress("pulling m", "sha256:1", 100), Progress("pulling m", "sha256:1", 100, 50)]
+    assert await pulled(Fetching(*some)) == [
+        {"status": "pulling m", "digest": "sha256:1", "total": 100},
+        {"status": "pulling m", "digest": "sha256:1", "total": 100, "completed": 50},
+        {"status": "success"},
+    ]
+    assert await pulled(Fetching(Progress("success"))) == [{"status": "success"}]
+
+
+async def test_a_fetch_that_fails_has_its_status_or_a_last_line() -> None:
+    error = UpstreamDown("no network")
+    assert await pulled(Fetching(Progress("begun"), error=error)) == [{"status": "begun"}, {"error": "no network"}]
+    with pytest.raises(UpstreamDown):
+        await pulled(Fetching(error=error))
 
 
 # --- files for `create` -----------------------------------------------------------------------------------------------
