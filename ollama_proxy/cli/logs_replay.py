@@ -85,7 +85,9 @@ def sendable(found: Found, model: str) -> dict[str, Any]:
             raise Failure(f"Request {found.entry.id} {why}, so it cannot be sent again.")
     if found.method != "POST" or not isinstance(found.request, dict):
         raise Failure(f"Only requests with a JSON body can be sent again; this was {found.method} {found.path}.")
-    return {**found.request, "model": model} if model else found.request
+    body = {**found.request, "model": model} if model else found.request
+    # Ollama's own API streams, unless it is told not to; what it says is the same.
+    return {**body, "stream": False} if found.path.startswith("/api/") else body
 
 
 def recorded(found: Found) -> Outcome:
@@ -149,6 +151,8 @@ async def once(api: Api, path: str, body: dict[str, Any], title: str) -> tuple[O
     match outcome.answer:
         case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}}:
             outcome.prompt, outcome.completion = prompt, completion
+        case {"prompt_eval_count": int(prompt), "eval_count": int(completion)}:
+            outcome.prompt, outcome.completion = prompt, completion
         case {"usage": {"prompt_tokens": int(prompt)}}:
             outcome.prompt, outcome.completion = prompt, 0
     backend, model = headers.get("x-oproxy-backend"), headers.get("x-oproxy-model")
@@ -186,7 +190,7 @@ def text_of(answer: Any) -> str:
 
 def error_of(answer: Any) -> str:
     match answer:
-        case {"error": {"message": str(text)}}:
+        case {"error": {"message": str(text)}} | {"error": str(text)}:
             return text
     return ""
 

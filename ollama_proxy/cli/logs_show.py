@@ -142,7 +142,7 @@ def message_sections(message: Any) -> Iterator[Section]:
         return
     role = str(message.get("role", "assistant"))
     title = " ".join(filter(None, (role, str(message.get("name") or message.get("tool_call_id") or ""))))
-    for name in ("reasoning", "reasoning_content"):
+    for name in ("reasoning", "reasoning_content", "thinking"):
         if isinstance(thought := message.get(name), str) and thought:
             yield Section(f"{role} thinks", thought)
             break
@@ -188,6 +188,8 @@ def call_input(call: Any) -> str:
                 return text
         case {"custom": {"input": str(text)}}:
             return text
+        case {"function": {"arguments": dict(given)}}:
+            return pretty(given)
     return pretty(call)
 
 
@@ -206,6 +208,9 @@ def answer_sections(answer: Any) -> Iterator[Section]:
             yield from block_sections(blocks)
             if (reason := answer.get("stop_reason")) not in ("end_turn", "tool_use", None):
                 yield Section("ended", str(reason))
+        case {"message": {"role": _} as message, "done": _} | {"response": message, "done": _}:
+            # Ollama's own form.
+            yield from ollama_sections(answer, message)
         case {"error": _}:
             pass
         case str():
@@ -213,10 +218,22 @@ def answer_sections(answer: Any) -> Iterator[Section]:
         case _:
             yield Section("answer", pretty(answer))
     match answer:
-        case {"error": {"message": str(text)}}:
+        case {"error": {"message": str(text)}} | {"error": str(text)}:
             yield Section("error", text)
         case {"error": error}:
             yield Section("error", pretty(error))
+
+
+def ollama_sections(answer: Mapping[str, Any], message: Any) -> Iterator[Section]:
+    """Yield an answer of /api/chat or /api/generate."""
+    if isinstance(message, Mapping):
+        yield from message_sections(message)
+    else:
+        if isinstance(thought := answer.get("thinking"), str) and thought:
+            yield Section("assistant thinks", thought)
+        yield Section("answer", text_of(message))
+    if (reason := answer.get("done_reason")) not in ("stop", None):
+        yield Section("ended", str(reason))
 
 
 def block_sections(blocks: Sequence[Any]) -> Iterator[Section]:

@@ -25,6 +25,9 @@ PAYLOAD = re.compile(rb"[A-Za-z0-9+/=_-]*")
 LEAST = 200
 # What any of the fields must hold to be replaced; quicker to look for than their names.
 LONG = re.compile(rb':\s*"[A-Za-z0-9+/=_-]{%d}' % LEAST)
+# Ollama's pictures: a list of base64.
+LISTS = re.compile(rb'"images"\s*:\s*\[\s*')
+ITEM = re.compile(rb'"([A-Za-z0-9+/=_-]*)"\s*,?\s*')
 # Decoded and hashed in pieces (bytes of base64, a multiple of 4), so that others may run between them.
 PIECE = 256 * 1024
 
@@ -38,6 +41,8 @@ def without_media(data: bytes) -> bytes:
         data = without_uris(data)
     if LONG.search(data):
         data = without_fields(data)
+    if data.find(b'"images"') >= 0:
+        data = without_lists(data)
     return data
 
 
@@ -80,6 +85,19 @@ def without_fields(data: bytes) -> bytes:
         digest, size = hashed(payload)
         out += [data[done : start - 1], described(digest, size, found[1].decode())]
         done = end + 1
+    return b"".join([*out, data[done:]]) if out else data
+
+
+def without_lists(data: bytes) -> bytes:
+    out, done = [], 0
+    for found in LISTS.finditer(data):
+        start = found.end()
+        while (item := ITEM.match(data, start)) is not None:
+            start = item.end()
+            if len(item[1]) >= LEAST:
+                digest, size = hashed(item[1])
+                out += [data[done : item.start()], described(digest, size, "image")]
+                done = item.end(1) + 1
     return b"".join([*out, data[done:]]) if out else data
 
 

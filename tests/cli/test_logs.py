@@ -297,6 +297,23 @@ def test_a_message_of_anthropics_is_shown_block_by_block() -> None:
     ]
 
 
+def test_an_answer_of_ollamas_own_api_is_shown_as_what_was_said() -> None:
+    call = {"id": "a", "function": {"index": 0, "name": "add", "arguments": {"x": 1}}}
+    message = {"role": "assistant", "content": "So.", "thinking": "Hm.", "tool_calls": [call]}
+    assert [(each.title, each.text) for each in answer_sections({"message": message, "done": True})] == [
+        ("assistant thinks", "Hm."),
+        ("assistant", "So."),
+        ("assistant calls add", '{\n  "x": 1\n}'),
+    ]
+    generated = {"response": "So", "thinking": "Hm.", "done": True, "done_reason": "length"}
+    assert [(each.title, each.text) for each in answer_sections(generated)] == [
+        ("assistant thinks", "Hm."),
+        ("answer", "So"),
+        ("ended", "length"),
+    ]
+    assert [(each.title, each.text) for each in answer_sections({"error": "gone"})] == [("error", "gone")]
+
+
 # --- as something that runs ---------------------------------------------------------------------------------------
 
 NASTY = {
@@ -420,6 +437,17 @@ async def test_a_request_is_sent_again_and_both_answers_are_shown(
     assert ollama.asked("/api/chat")[0]["model"].startswith("smollm2-jinja")
     # The replay is in the log too.
     assert len(list(entries(oproxy.log))) == 2
+
+
+async def test_a_request_of_ollamas_own_api_is_sent_again_whole(oproxy: Shell, ollama: FakeOllama) -> None:
+    answer = said("Four.", done=True, done_reason="stop")
+    oproxy.record(item(1, {"model": "smollm2", "messages": MESSAGES}, answer, path="/api/chat"))
+    ollama.play("/api/chat", [said("Five.", done=True, prompt_eval_count=9, eval_count=2)], type="application/json")
+    done = await oproxy("replay", "1")
+    assert done.code == 0, done.err
+    assert (done.table[2][3], ollama.asked("/api/chat")[0]["stream"]) == ("9+2", False)
+    assert "--- recorded: ollama/smollm2\nFour.\n" in done.out
+    assert done.out.endswith("\nFive.\n")
 
 
 async def test_what_differs_is_shown_and_several_times_are_counted(oproxy: Shell, ollama: FakeOllama) -> None:

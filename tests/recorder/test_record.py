@@ -143,6 +143,11 @@ KEPT = {"sha256": hashlib.sha256(PICTURE).hexdigest(), "bytes": 3000}
             {"content": f"![](data:image/gif;base64,{BASE64}) and"},
             {"content": f"![]([image/gif, 3000 bytes, sha256 {KEPT['sha256']}]) and"},
         ),
+        (
+            {"images": [BASE64, "short", BASE64], "content": '"images": ["x"]'},
+            {"images": [{**KEPT, "type": "image"}, "short", {**KEPT, "type": "image"}], "content": '"images": ["x"]'},
+        ),
+        ({"images": [{"url": "x"}, 1, []]}, {"images": [{"url": "x"}, 1, []]}),
         ({"data": "words " * 100}, {"data": "words " * 100}),
         ({"data": "short"}, {"data": "short"}),
         ({"a": "data:image/png;base64,"}, {"a": "data:image/png;base64,"}),
