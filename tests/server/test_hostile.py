@@ -30,9 +30,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "/oproxy/pull": {"model": "all-minilm"},
 }
 # Every other POST route: whatever a good body is there, the bad ones below are none.
-PATHS = [row.route.path for row in ROUTES if row.route.method == "POST" and "{" not in row.route.path]
+# What is passed on to Ollama is Ollama's to refuse.
+PATHS = [
+    row.route.path
+    for row in ROUTES
+    if row.route.method == "POST" and "{" not in row.route.path and not row.route.path.startswith("/api/")
+]
 # Those that ask no model and take any object.
-FREE = ("/v1/conversations",)
+FREE = ("/v1/conversations", "/v1/responses/input_tokens")
 FULL: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         **GOOD["/v1/chat/completions"],
