@@ -44,6 +44,7 @@ _oproxy() {
             'oproxy chat --schema') skip=1 ;;
             'oproxy chat --temperature') skip=1 ;;
             'oproxy chat --max-tokens') skip=1 ;;
+            'oproxy chat --resume-id') skip=1 ;;
             'oproxy chat --config') skip=1 ;;
             'oproxy models list') at='oproxy models list' ;;
             'oproxy models show') at='oproxy models show' ;;
@@ -204,6 +205,7 @@ _oproxy() {
         'oproxy chat --schema') return ;;
         'oproxy chat --temperature') return ;;
         'oproxy chat --max-tokens') return ;;
+        'oproxy chat --resume-id') return ;;
         'oproxy chat --config') return ;;
         'oproxy models list --config') return ;;
         'oproxy models show --config') return ;;
@@ -306,7 +308,7 @@ _oproxy() {
                 'oproxy run') _oproxy_offer '--budget --tokens --model --tag -q --quiet -h --help' "$cur" ;;
                 'oproxy env') _oproxy_offer '--shell --for -h --help' "$cur" ;;
                 'oproxy doctor') _oproxy_offer '--json -h --help' "$cur" ;;
-                'oproxy chat') _oproxy_offer '-m --model -s --system -i --image --schema --temperature --max-tokens --no-stream --stats --json --config -h --help' "$cur" ;;
+                'oproxy chat') _oproxy_offer '-m --model -s --system -i --image --schema --temperature --max-tokens --no-stream -r --resume --resume-id --stats --json --config -h --help' "$cur" ;;
                 'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
                 'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
                 'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
@@ -351,7 +353,7 @@ _oproxy() {
                 'oproxy keys set') _oproxy_offer '--name --expires --model --endpoint --tier --limit --budget --tag --admin --no-admin --config -h --help' "$cur" ;;
                 'oproxy keys rotate') _oproxy_offer '--json --config -h --help' "$cur" ;;
                 'oproxy keys revoke') _oproxy_offer '--undo --config -h --help' "$cur" ;;
-                'oproxy keys rm') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy keys rm') _oproxy_offer '-y --yes --config -h --help' "$cur" ;;
                 'oproxy config') _oproxy_offer '-h --help' "$cur" ;;
                 'oproxy config path') _oproxy_offer '--config -h --help' "$cur" ;;
                 'oproxy config show') _oproxy_offer '--json --changed --config -h --help' "$cur" ;;

@@ -75,6 +75,8 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set skip 1
             case 'oproxy chat --max-tokens'
                 set skip 1
+            case 'oproxy chat --resume-id'
+                set skip 1
             case 'oproxy chat --config'
                 set skip 1
             case 'oproxy models list'
@@ -406,6 +408,8 @@ complete -c oproxy -n '__oproxy_at oproxy chat' -l schema -r -F -d 'JSON schema 
 complete -c oproxy -n '__oproxy_at oproxy chat' -l temperature -x -d 'Higher is more random.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l max-tokens -x -d 'The longest answer, in tokens.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l no-stream -d 'Print the answer when it is complete.'
+complete -c oproxy -n '__oproxy_at oproxy chat' -s r -l resume -d 'Go on with the last conversation.'
+complete -c oproxy -n '__oproxy_at oproxy chat' -l resume-id -x -d 'Go on from this response (resp_…).'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l stats -d 'Print tokens, speed and times to stderr.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l json -d 'Print the whole answer object as JSON.'
 complete -c oproxy -n '__oproxy_at oproxy chat' -l config -r -F -d 'The config file to use.'
@@ -621,6 +625,7 @@ complete -c oproxy -n '__oproxy_at oproxy keys rotate' -s h -l help -d 'Show thi
 complete -c oproxy -n '__oproxy_at oproxy keys revoke' -l undo -d 'Let it work again.'
 complete -c oproxy -n '__oproxy_at oproxy keys revoke' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy keys revoke' -s h -l help -d 'Show this message and exit.'
+complete -c oproxy -n '__oproxy_at oproxy keys rm' -s y -l yes -d 'Do not ask.'
 complete -c oproxy -n '__oproxy_at oproxy keys rm' -l config -r -F -d 'The config file to use.'
 complete -c oproxy -n '__oproxy_at oproxy keys rm' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy config' -a path -d 'Print where the config file is, or would be'

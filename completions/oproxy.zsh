@@ -131,6 +131,9 @@ _oproxy_chat() {
         '(--temperature)--temperature[Higher is more random.]:TEMPERATURE: ' \
         '(--max-tokens)--max-tokens[The longest answer, in tokens.]:MAX_TOKENS: ' \
         '(--no-stream)--no-stream[Print the answer when it is complete.]' \
+        '(-r --resume)-r[Go on with the last conversation.]' \
+        '(-r --resume)--resume[Go on with the last conversation.]' \
+        '(--resume-id)--resume-id[Go on from this response (resp_…).]:ID: ' \
         '(--stats)--stats[Print tokens, speed and times to stderr.]' \
         '(--json)--json[Print the whole answer object as JSON.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
@@ -772,6 +775,8 @@ _oproxy_keys_revoke() {
 
 _oproxy_keys_rm() {
     _arguments \
+        '(-y --yes)-y[Do not ask.]' \
+        '(-y --yes)--yes[Do not ask.]' \
         '(--config)--config[The config file to use.]:FILE:_files' \
         '(-h --help)-h[Show this message and exit.]' \
         '(-h --help)--help[Show this message and exit.]' \

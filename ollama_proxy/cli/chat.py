@@ -16,6 +16,7 @@ from .client import ApiError, connect, load_settings
 from .failure import Failure
 from .output import print_json, tell
 from .repl import Repl
+from .resume import remember, remembered, resume
 from .session import ANY_MODEL, Session, image_part, read_schema
 from .stream import Answer, answer, painter
 
@@ -33,8 +34,12 @@ def chat(
         str | None, typer.Option("--schema", metavar="FILE", help="JSON schema (file or text) the answer must follow.")
     ] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Higher is more random.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=16, help="The longest answer, in tokens.")] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
+    go_on: Annotated[bool, typer.Option("--resume", "-r", help="Go on with the last conversation.")] = False,
+    resume_id: Annotated[
+        str, typer.Option("--resume-id", metavar="ID", help="Go on from this response (resp_…).")
+    ] = "",
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens, speed and times to stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer object as JSON.")] = False,
     config: Annotated[
@@ -47,6 +52,7 @@ def chat(
     it understands.
     """
     text = gathered(prompt or [])
+    going_on = resume_id or (remembered() if go_on else "")
     session = Session(
         model=model or load_settings(config).settings.models.default or ANY_MODEL,
         system=system,
@@ -57,10 +63,10 @@ def chat(
     )
     try:
         if text is None:
-            talk(session, config, stats=stats)
+            asyncio.run(Repl(session, config, stats=stats, going_on=going_on).run())
         else:
-            session.ask(text)
-            asyncio.run(once(session, config, stream=not (no_stream or as_json), stats=stats, as_json=as_json))
+            stream = not (no_stream or as_json)
+            asyncio.run(once(session, text, config, going_on, stream=stream, stats=stats, as_json=as_json))
     except ApiError as exc:
         raise Failure(exc.message) from exc
 
@@ -80,11 +86,17 @@ def gathered(words: list[str]) -> str | None:
     return "\n\n".join(parts) if parts else None
 
 
-async def once(session: Session, config: Path | None, *, stream: bool, stats: bool, as_json: bool) -> None:
+async def once(
+    session: Session, text: str, config: Path | None, going_on: str, *, stream: bool, stats: bool, as_json: bool
+) -> None:
     """Ask one question and print its answer."""
     result = Answer()
     async with connect(config) as api:
+        if going_on:
+            await resume(api, session, going_on)
+        session.ask(text)
         await answer(api, session, result, Silent() if as_json else painter(), stream=stream)
+    remember(result.id, session.model)
     if as_json:
         print_json(result.whole)
     if stats:
@@ -102,8 +114,3 @@ class Silent:
 
     def close(self) -> None:
         return None
-
-
-def talk(session: Session, config: Path | None, *, stats: bool) -> None:
-    """Hold a conversation on the terminal."""
-    asyncio.run(Repl(session, config, stats=stats).run())

@@ -22,10 +22,14 @@ from .. import __version__, certs, daemon, framing
 from ..server.app import build_app
 from ..settings import Loaded, load
 
-__all__ = ["Api", "ApiError", "connect", "load_settings"]
+__all__ = ["ENDS", "Api", "ApiError", "connect", "load_settings"]
 
 # Until the first byte of an answer: loading a big model may take minutes.
 PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
+
+
+# The last events of a response's stream.
+ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class ApiError(Exception):
@@ -125,7 +129,8 @@ class Api:
     async def events(
         self, path: str, body: Any, *, head: Callable[[Mapping[str, str]], None] | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """POST and yield the chunks of a streamed answer until [DONE]. Raises ApiError on an error event.
+        """POST and yield the chunks of a streamed answer until [DONE], or the event that ends a response. Raises
+        ApiError on an error event.
 
         `head` gets the response's headers (lower case) before the first chunk.
         """
@@ -137,7 +142,9 @@ class Api:
                 for event in decoder.feed(data):
                     if event.data == b"[DONE]":
                         return
-                    yield checked(decoded(event.data))
+                    yield (found := checked(decoded(event.data)))
+                    if found.get("type") in ENDS:
+                        return
         raise ApiError(f"The answer of {self.base} ended before its end was said.")
 
 
@@ -166,6 +173,8 @@ def decoded(data: bytes) -> Any:
 def error_of(status: int, body: bytes) -> ApiError:
     try:
         error = msgspec.json.decode(body)["error"]
+        if isinstance(error, str):
+            return ApiError(error, status=status)
         return ApiError(error["message"], status=status, code=error.get("code"))
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ApiError(f"The server answered {status} without saying why.", status=status)
@@ -193,7 +202,7 @@ async def connect(config: Path | None) -> AsyncIterator[Api]:
     loaded = load_settings(config)
     # Nobody reads a request log here, and warnings would run into the answer.
     token = secrets.token_urlsafe(32)
-    app = build_app(loaded, say=logging.getLogger(__name__).debug, control=token)
+    app = build_app(loaded, say=logging.getLogger(__name__).debug, control=token, unattended=False)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -25,6 +25,7 @@ from prompt_toolkit.output import Output
 from .client import Api, ApiError, connect
 from .failure import Failure
 from .output import echo, tell
+from .resume import remember, resume
 from .session import Session, image_part
 from .stream import Answer, Painter, answer, painter
 
@@ -126,7 +127,8 @@ def history_file() -> Path:
 
 
 class Repl:
-    """A conversation on the terminal. `source` and `screen` stand in for the terminal's two sides."""
+    """A conversation on the terminal. `going_on` is the response that it goes on from; `source` and `screen` stand in
+    for the terminal's two sides."""
 
     def __init__(
         self,
@@ -134,11 +136,13 @@ class Repl:
         config: Path | None,
         *,
         stats: bool = False,
+        going_on: str = "",
         source: Input | None = None,
         screen: Output | None = None,
         show: Callable[[], Painter] = painter,
     ) -> None:
         self._session, self._config, self._stats, self._show = session, config, stats, show
+        self._going_on = going_on
         self._models: list[str] = []
         self._editor: PromptSession[str] = PromptSession(
             history=FileHistory(str(history_file())),
@@ -165,6 +169,8 @@ class Repl:
         """Read and answer until /quit or Ctrl-D."""
         async with connect(self._config) as api:
             await self._names(api)
+            if self._going_on:
+                await resume(api, self._session, self._going_on)
             where = "in this process" if api.inside else f"at {api.base}"
             tell(f"Talking to {self._session.model} {where}. /help lists the commands, Ctrl-D ends.")
             while True:
@@ -211,8 +217,9 @@ class Repl:
             await answer(api, self._session, result, self._show(), stream=True)
         finally:
             if result.text:
-                self._session.answer(result.text)
+                self._session.answer(result.text, result.id)
                 self._session.count(result.usage)
+                remember(result.id, self._session.model)
             else:
                 self._session.forget_question()
             if self._stats and result.headers:

@@ -32,8 +32,9 @@ class Spent(Struct):
 
 
 class Session(Struct):
-    """The state of a chat. `images` wait for the next question; `turns` are messages as the API takes them;
-    `unanswered` is the last question if it got no answer, for another try."""
+    """The state of a chat. `images` wait for the next question; `turns` are the messages so far; `unanswered` is the
+    last question if it got no answer, for another try. `marks` are the responses kept by the server: how many turns
+    each ends, and its id."""
 
     model: str = ANY_MODEL
     system: str = ""
@@ -44,6 +45,7 @@ class Session(Struct):
     schema: dict[str, Any] | None = None
     spent: Spent = field(default_factory=Spent)
     unanswered: dict[str, Any] | None = None
+    marks: list[tuple[int, str]] = field(default_factory=list)
 
     def ask(self, text: str) -> None:
         """Add a question, with the images that wait for one."""
@@ -52,8 +54,11 @@ class Session(Struct):
         self.images = []
         self.unanswered = None
 
-    def answer(self, text: str) -> None:
+    def answer(self, text: str, id: str = "") -> None:
+        """Add an answer; `id` is its response's if it is complete and can be gone on from."""
         self.turns.append({"role": "assistant", "content": text})
+        if id:
+            self.marks.append((len(self.turns), id))
 
     def retry(self) -> bool:
         """Forget the last answer, or take up the question that got none; return whether there is one to ask again."""
@@ -63,6 +68,7 @@ class Session(Struct):
             return True
         while self.turns and self.turns[-1]["role"] == "assistant":
             self.turns.pop()
+        self.marks = [mark for mark in self.marks if mark[0] < len(self.turns)]
         return bool(self.turns)
 
     def forget_question(self) -> None:
@@ -74,20 +80,23 @@ class Session(Struct):
         self.turns = []
         self.images = []
         self.unanswered = None
+        self.marks = []
 
     def body(self, *, stream: bool) -> dict[str, Any]:
-        """Return the request for the turns so far."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        body: dict[str, Any] = {"model": self.model, "messages": [*messages, *self.turns], "stream": stream}
-        if stream:
-            body["stream_options"] = {"include_usage": True}
+        """Return the request for the turns so far: those since the last response that the server keeps, or all."""
+        said, previous = self.marks[-1] if self.marks else (0, None)
+        body: dict[str, Any] = {"model": self.model, "input": [item(turn) for turn in self.turns[said:]]}
+        if previous is not None:
+            body["previous_response_id"] = previous
+        body["stream"] = stream
+        if self.system:
+            body["instructions"] = self.system
         if self.temperature is not None:
             body["temperature"] = self.temperature
         if self.max_tokens is not None:
-            body["max_completion_tokens"] = self.max_tokens
+            body["max_output_tokens"] = self.max_tokens
         if self.schema is not None:
-            form = {"name": "answer", "schema": self.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
+            body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": self.schema}}
         return body
 
     def count(self, usage: dict[str, Any] | None) -> None:
@@ -100,7 +109,9 @@ class Session(Struct):
         """Write the conversation to a file, for nobody else's eyes; an old file is replaced only by a whole new one.
         Raises Failure."""
         path = Path(file).expanduser()
-        data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, unanswered=None)), indent=2)
+        data = msgspec.json.format(
+            msgspec.json.encode(msgspec.structs.replace(self, unanswered=None, marks=[])), indent=2
+        )
         try:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             try:
@@ -123,6 +134,20 @@ class Session(Struct):
             raise Failure(f"{path}: {exc.strerror}") from exc
         except msgspec.DecodeError as exc:
             raise Failure(f"{path} is no saved conversation: {exc}") from exc
+
+
+def item(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a message as the Responses API takes it."""
+    content = turn["content"]
+    if isinstance(content, str):
+        return {"role": turn["role"], "content": content}
+    parts = [
+        {"type": "input_text", "text": part["text"]}
+        if part["type"] == "text"
+        else {"type": "input_image", "image_url": part["image_url"]["url"]}
+        for part in content
+    ]
+    return {"role": turn["role"], "content": parts}
 
 
 def image_part(source: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -16,11 +16,15 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.text import Text
 
-from .client import Api
+from .client import ENDS, Api, ApiError
 from .output import console, interactive, tell
 from .session import Session, printable
 
 __all__ = ["Answer", "Painter", "Plain", "Stats", "answer", "finished_blocks", "painter"]
+
+
+SPOKEN = ("response.output_text.delta", "response.refusal.delta")
+SHOWN = (*SPOKEN, "response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 
 
 class Stats:
@@ -160,10 +164,12 @@ def painter() -> Painter:
 
 
 class Answer:
-    """What came of a question: the text so far, how it ended, its usage and the last chunk or body."""
+    """What came of a question: the text so far, how it ended, its usage, the whole response, and its id if it can be
+    gone on from."""
 
     def __init__(self) -> None:
         self.text = ""
+        self.id = ""
         self.reason: str | None = None
         self.usage: dict[str, Any] | None = None
         self.stats = Stats()
@@ -182,36 +188,63 @@ class Answer:
 async def answer(api: Api, session: Session, into: Answer, show: Painter, *, stream: bool) -> None:
     """Ask for the session's next turn, showing it as it comes. `into` holds what came, also when it breaks off."""
     try:
-        if stream:
-            chunks = api.events("/v1/chat/completions", session.body(stream=True), head=into.head)
-            async for chunk in chunks:
-                take(chunk, into, show)
-        else:
-            body, into.headers = await api.post("/v1/chat/completions", session.body(stream=False))
-            into.whole = body
-            message = body["choices"][0]["message"]
-            choice = {"delta": message, "finish_reason": body["choices"][0]["finish_reason"]}
-            take({"choices": [choice], "usage": body.get("usage")}, into, show)
+        try:
+            await ask(api, session, into, show, stream=stream)
+        except ApiError as exc:
+            if exc.code != "previous_response_not_found" or into.text:
+                raise
+            # It was forgotten there, but not here: all that was said is sent again.
+            session.marks = []
+            await ask(api, session, into, show, stream=stream)
     finally:
         into.stats.total = time.monotonic() - into.stats.began
         show.close()
         notes(into)
 
 
-def take(chunk: Mapping[str, Any], into: Answer, show: Painter) -> None:
-    if chunk.get("usage"):
-        into.usage = chunk["usage"]
-    for choice in chunk.get("choices") or ():
-        delta = choice.get("delta") or {}
-        thought, text = delta.get("reasoning_content"), delta.get("content") or delta.get("refusal")
-        if (thought or text) and into.stats.first is None:
+async def ask(api: Api, session: Session, into: Answer, show: Painter, *, stream: bool) -> None:
+    if stream:
+        async for event in api.events("/v1/responses", session.body(stream=True), head=into.head):
+            take(event, into, show)
+    else:
+        body, into.headers = await api.post("/v1/responses", session.body(stream=False))
+        for name, text in spoken(body):
+            take({"type": name, "delta": text}, into, show)
+        take({"type": "response.completed", "response": body}, into, show)
+
+
+def spoken(response: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a whole response says, as the events of a stream would."""
+    for item in response["output"]:
+        for part in item.get("summary") or ():
+            yield "response.reasoning_summary_text.delta", part["text"]
+        for part in item.get("content") or ():
+            yield "response.output_text.delta", part.get("text") or part.get("refusal") or ""
+
+
+def take(event: Mapping[str, Any], into: Answer, show: Painter) -> None:
+    kind, piece = event.get("type"), event.get("delta") or ""
+    if kind in ENDS:
+        end(event["response"], into)
+    elif kind in SHOWN and piece:
+        if into.stats.first is None:
             into.stats.first = time.monotonic() - into.stats.began
-        if thought:
-            show.thought(printable(thought))
-        if text:
-            into.text += text
-            show.text(printable(text))
-        into.reason = choice.get("finish_reason") or into.reason
+        if kind in SPOKEN:
+            into.text += piece
+            show.text(printable(piece))
+        else:
+            show.thought(printable(piece))
+
+
+def end(response: dict[str, Any], into: Answer) -> None:
+    into.whole = response
+    if usage := response.get("usage"):
+        into.usage = {"prompt_tokens": usage["input_tokens"], "completion_tokens": usage["output_tokens"]}
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    into.reason = {None: "stop", "max_output_tokens": "length"}.get(reason, reason)
+    # What was not kept cannot be gone on from.
+    ignored = into.headers.get("x-oproxy-ignored", "").split(", ")
+    into.id = "" if "store" in ignored else response["id"]
 
 
 def notes(into: Answer) -> None:

@@ -45,6 +45,7 @@ from .keys import (
     SAY,
     STARTED,
     TASKS,
+    UNATTENDED,
     UPLOADS,
     WALL,
 )
@@ -69,10 +70,13 @@ def build_app(
     wall: Callable[[], float] = time.time,
     new_id: Callable[[], str] | None = None,
     control: str = "",
+    unattended: bool = True,
 ) -> web.Application:
     """Return the application for these settings. `say` gets a line for each request and each change of the config;
     `reload` reads the config anew (None: the config is never reloaded); `control` is the token of this machine's own
-    commands. Raises StoreError and LimitsError where the database or the limits' server cannot be used."""
+    commands; `unattended`: what a daemon left undone (batches, responses in the background) is gone on with, which the
+    application within a command leaves to daemons. Raises StoreError and LimitsError where the database or the limits'
+    server cannot be used."""
     settings = loaded.settings
     new_id = new_id or ids()
     say = say or log.info
@@ -102,6 +106,7 @@ def build_app(
     if reload is not None:
         app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder, env), say=say)
     add_routes(app)
+    app[UNATTENDED] = unattended
     app.cleanup_ctx.append(background)
     return app
 
@@ -118,9 +123,9 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks, clerk = app[TASKS], app[CLERK]
     if (reloader := app.get(RELOADER)) is not None:
         tasks.start(reloader.run(), name="reload")
-        # A daemon goes on with what another has left; the application within a command only with what it is told to.
+    if app[UNATTENDED]:
         tasks.start(app[BATCHES].watch(), name="batches-left")
-    tasks.start(app[RUNS].resume(), name="responses-left")
+        tasks.start(app[RUNS].resume(), name="responses-left")
     tasks.start(accounting.open_books(app), name="store")
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")

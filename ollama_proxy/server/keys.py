@@ -41,6 +41,7 @@ __all__ = [
     "SAY",
     "STARTED",
     "TASKS",
+    "UNATTENDED",
     "UPLOADS",
     "WALL",
 ]
@@ -53,6 +54,8 @@ FAILURES = web.AppKey("failures", MemoryLimiter)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 # The bytes of files.
 BLOBS = web.AppKey("blobs", Blobs)
+# Whether what was left undone is gone on with.
+UNATTENDED = web.AppKey("unattended", bool)
 # Responses in the background.
 RUNS: web.AppKey[Runs] = web.AppKey("runs")
 BATCHES = web.AppKey("batches", Runner)

@@ -20,23 +20,52 @@ def test_a_question_becomes_a_request_with_only_what_was_set() -> None:
     session = Session(model="m")
     session.ask("Hi")
     assert session.body(stream=False) == {
-        "model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": False,
+        "model": "m", "input": [{"role": "user", "content": "Hi"}], "stream": False,
     }  # fmt: skip
 
 
 def test_settings_images_and_schema_are_in_the_request() -> None:
     image = {"type": "image_url", "image_url": {"url": "http://x/y.png"}}
-    session = Session(model="m", system="Be short.", images=[image], temperature=0.0, max_tokens=5, schema={"a": 1})
+    session = Session(model="m", system="Be short.", images=[image], temperature=0.0, max_tokens=50, schema={"a": 1})
     session.ask("What is it?")
     body = session.body(stream=True)
-    assert body["messages"] == [
-        {"role": "system", "content": "Be short."},
-        {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]},
+    assert body["instructions"] == "Be short."
+    parts = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": "http://x/y.png"},
     ]
-    assert (body["temperature"], body["max_completion_tokens"]) == (0.0, 5)
-    assert body["stream_options"] == {"include_usage": True}
-    assert body["response_format"]["json_schema"]["schema"] == {"a": 1}
+    assert body["input"] == [{"role": "user", "content": parts}]
+    assert (body["temperature"], body["max_output_tokens"]) == (0.0, 50)
+    assert body["text"]["format"]["schema"] == {"a": 1}
     assert session.images == []
+
+
+def test_what_the_server_keeps_is_not_sent_again() -> None:
+    session = Session(model="m")
+    session.ask("Hi")
+    session.answer("Hello", "resp_1")
+    session.ask("And?")
+    assert session.body(stream=True)["input"] == [{"role": "user", "content": "And?"}]
+    assert session.body(stream=True)["previous_response_id"] == "resp_1"
+    # An answer that was stopped has no id to go on from.
+    session.answer("Well")
+    session.ask("Go on")
+    body = session.body(stream=True)
+    assert body["previous_response_id"] == "resp_1"
+    assert [item["content"] for item in body["input"]] == ["And?", "Well", "Go on"]
+
+
+def test_asking_again_goes_back_to_the_response_before() -> None:
+    session = Session(model="m")
+    for number in (1, 2):
+        session.ask(f"Q{number}")
+        session.answer(f"A{number}", f"resp_{number}")
+    assert session.retry()
+    body = session.body(stream=True)
+    assert (body["previous_response_id"], [item["content"] for item in body["input"]]) == ("resp_1", ["Q2"])
+    session.clear()
+    session.ask("New")
+    assert "previous_response_id" not in session.body(stream=True)
 
 
 def test_retry_forgets_the_answer_and_keeps_the_question() -> None:
@@ -147,11 +176,14 @@ class Shown:
 
 def test_chunks_are_gathered_and_shown() -> None:
     into, show = Answer(), Shown()
-    take({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, into, show)
-    take({"choices": [{"delta": {"reasoning_content": "hm"}}]}, into, show)
-    take({"choices": [{"delta": {"content": "a\x1b"}, "finish_reason": "stop"}]}, into, show)
-    take({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, into, show)
+    take({"type": "response.created", "response": {}}, into, show)
+    take({"type": "response.reasoning_text.delta", "delta": "hm"}, into, show)
+    take({"type": "response.output_text.delta", "delta": "a\x1b"}, into, show)
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    ended = {"id": "resp_1", "usage": usage, "incomplete_details": None}
+    take({"type": "response.completed", "response": ended}, into, show)
     assert (into.text, into.reason, show.texts, show.thoughts) == ("a\x1b", "stop", ["a"], ["hm"])
+    assert (into.usage, into.id) == ({"prompt_tokens": 1, "completion_tokens": 2}, "resp_1")
     stats = Stats()
     stats.first, stats.total = 0.5, 1.5
     assert stats.line({"prompt_tokens": 3, "completion_tokens": 5}, "m") == (

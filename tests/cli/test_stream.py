@@ -137,11 +137,13 @@ def test_what_a_person_should_know_is_told_on_stderr(
 
 def test_a_refusal_is_shown_as_the_answer() -> None:
     into, show = Answer(), Plain()
-    take({"choices": [{"delta": {"refusal": "No."}, "finish_reason": "stop"}]}, into, show)
+    take({"type": "response.refusal.delta", "delta": "No."}, into, show)
     assert into.text == "No."
 
 
-@pytest.mark.parametrize("chunk", [{}, {"choices": None}, {"choices": [{}]}, {"choices": [{"delta": None}]}])
+@pytest.mark.parametrize(
+    "chunk", [{}, {"type": "response.output_text.delta"}, {"type": "response.output_text.delta", "delta": None}]
+)
 def test_chunks_without_words_do_no_harm(chunk: dict[str, Any]) -> None:
     into = Answer()
     take(chunk, into, Plain())
