@@ -162,7 +162,10 @@ def python(found: Found, base: str) -> str:
     ]
     body = found.request
     if method is None or not isinstance(body, dict):
-        path = found.path.removeprefix("/v1")
+        # What is not below the SDK's own base is named in full; Ollama's own API streams unless it is told not to.
+        path = found.path.removeprefix("/v1") if found.path.startswith("/v1/") else base + found.path
+        if isinstance(body, dict) and found.path.startswith("/api/"):
+            body = {**body, "stream": False}
         call = f"client.{found.method.lower()}({path!r}, cast_to=object"
         if body is not msgspec.UNSET:
             call += f", body={literal(body, 0)}"

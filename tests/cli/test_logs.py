@@ -391,6 +391,16 @@ async def test_python_sends_exactly_what_was_recorded(oproxy: Shell, listener: t
     assert heard[-1] == (CHAT, "Bearer sk-mine", NASTY)
 
 
+async def test_python_reaches_ollamas_own_api_and_takes_its_answer_whole(
+    oproxy: Shell, listener: tuple[str, Heard]
+) -> None:
+    url, heard = listener
+    text = written(found(item(1, NASTY, path="/api/chat")), "python", url)
+    done = await oproxy.run(sys.executable, "-c", text, OPENAI_API_KEY="sk-mine")
+    assert (done.code, done.err) == (0, "")
+    assert heard[-1] == ("/api/chat", "Bearer sk-mine", {**NASTY, "stream": False})
+
+
 async def test_every_python_program_compiles() -> None:
     for path in (CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/other"):
         for stream in (True, False):
@@ -499,6 +509,17 @@ async def test_everything_is_removed_only_with_a_yes(oproxy: Shell) -> None:
     assert oproxy.log.exists()
     assert (await oproxy("prune", "--all", "--yes")).code == 0
     assert list(oproxy.folder.glob("requests*")) == []
+
+
+async def test_a_file_of_which_nothing_goes_stays_where_it_is(oproxy: Shell) -> None:
+    oproxy.record(item(1, ago=60.0), item(2))
+    (oproxy.folder / "daemon.jsonl").write_text("")
+    before = oproxy.log.stat()
+    done = await oproxy("prune", "--before", "7d")
+    assert done.code == 0
+    assert "Removed 0 lines" in done.err
+    assert oproxy.log.stat() == before
+    assert [path.name for path in oproxy.folder.glob("requests*")] == ["requests.jsonl"]
 
 
 async def test_a_log_in_use_goes_on_in_a_new_file(oproxy: Shell) -> None:
