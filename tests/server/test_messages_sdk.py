@@ -135,7 +135,7 @@ async def test_errors_are_the_sdks_own(setup: Setup, client: Any) -> None:
         await client.messages.create(model="smollm2", max_tokens=0, messages=MESSAGES)
     assert bad.value.message.count("max_tokens: ")
     setup.ollama.play("/api/chat", [{"error": "server busy, please try again.  maximum pending requests"}], status=503)
-    with pytest.raises(anthropic.InternalServerError) as busy:
+    with pytest.raises(anthropic.APIStatusError) as busy:
         await client.messages.create(model="smollm2", max_tokens=20, messages=MESSAGES)
     assert (busy.value.status_code, busy.value.body["error"]["type"]) == (529, "overloaded_error")
 
