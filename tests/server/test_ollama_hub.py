@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 import pytest
 
+from ollama_proxy.translate.shapes_ollama import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaMessage,
+)
 from tests.conftest import Proxy, Start
 from tests.fakes.openai import CHAT, COMPLETIONS, USAGE, Answer, FakeOpenAI, chunk, fake_openai, sse
 
@@ -235,6 +244,35 @@ async def test_nothing_to_embed_only_loads(hub: Hub) -> None:
     assert (await hub.ask("/api/embeddings", prompt=""))[1] == [{"embedding": []}]
     status, (record,), _ = await hub.ask("/api/embed", input=["a", 1])
     assert (status, list(record)) == (400, ["error"])
+
+
+NASTY: list[Any] = [None, True, 0, -1, 1.5, 1e300, 2**70, "", "x", "\ud83d", [], [[]], [None], {}, {"x": None}, [{}]]
+SHAPES: dict[str, tuple[type[msgspec.Struct], dict[str, Any]]] = {
+    "/api/chat": (OllamaChatRequest, {"messages": HELLO}),
+    "/api/generate": (OllamaGenerateRequest, {"prompt": "x"}),
+    "/api/embed": (OllamaEmbedRequest, {"input": "x"}),
+    "/api/embeddings": (OllamaEmbeddingsRequest, {"prompt": "x"}),
+}
+
+
+@pytest.mark.parametrize("path", SHAPES)
+async def test_no_value_of_any_field_is_our_failure(hub: Hub, path: str) -> None:
+    shape, good = SHAPES[path]
+    tried = 0
+    for field in [*shape.__struct_fields__, "made_up"]:
+        for value in NASTY:
+            body = {"model": "embed" if "embed" in path else "small", "stream": False, **good, field: value}
+            # A lone surrogate too, which no UTF-8 has.
+            async with hub.http.post(path, data=json.dumps(body)) as response:
+                answer = await response.read()
+            assert (field, value, response.status in (200, 400, 404)) == (field, value, True), answer
+            tried += 1
+    for role, field in itertools.product(("user", "assistant", "tool", 7), OllamaMessage.__struct_fields__):
+        for value in NASTY if path == "/api/chat" else ():
+            messages = [{"role": role, "content": "x", field: value}]
+            async with hub.http.post(path, json={"model": "small", "stream": False, "messages": messages}) as response:
+                assert (role, field, value, response.status in (200, 400)) == (role, field, value, True)
+    assert tried > 50
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
