@@ -42,23 +42,30 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock"
         self._file = -1
+        self._over = False
+        # A thread may still be taking it when its waiter is cancelled and lets go.
+        self._guard = threading.Lock()
 
     def take(self) -> bool:
         """Try to take it; False where another has it or the folder is gone."""
-        try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            return False
-        if not taken(file):
-            os.close(file)
-            return False
-        self._file = file
-        return True
+        with self._guard:
+            try:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            except FileNotFoundError:
+                return False
+            if self._over or not taken(file):
+                os.close(file)
+                return False
+            self._file = file
+            return True
 
     def release(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Let go of it, for good."""
+        with self._guard:
+            self._over = True
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
 
 # --- the input ----------------------------------------------------------------------------------------------------
@@ -188,6 +195,8 @@ class Parts:
                         if number is None:
                             break
                         numbers.append(number)
+                        if len(numbers) % OFTEN == 0:
+                            time.sleep(0)
                         counts[place] += 1
                         usage = usage.plus(*batches.tokens_in(line))
                         size += len(line)
