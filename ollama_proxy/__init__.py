@@ -45,7 +45,8 @@ Layers; a module imports only from lower ones:
    `batches`, `batchlines`, `batchfiles`   batches from one state to the next, their lines, their files
    `jobs`        what runs without a request: reloading the config
 5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table,
-                 `door` finds out who asks, `accounting` opens and tends the books, `tls` serves the certificate
+                 `door` finds out who asks, `accounting` opens and tends the books, `tls` serves the certificate,
+                 `elsewhere` answers for all of OpenAI that is not ours: forwarded to a backend, or refused
    `daemon`      start, stop, status
 6  `cli/`        typer; one module per group of commands, loaded lazily
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,28 @@ async def test_a_removed_backend_is_closed_when_its_last_call_has_ended_and_not_
         assert gone.running == 1
     assert gone.running == 0
     assert not yard.one.hangups.is_set()
+
+
+async def test_a_held_backend_is_not_closed_while_it_is_held(yard: Yard) -> None:
+    closed: list[str] = []
+
+    class Closing:
+        name = "one"
+
+        async def aclose(self) -> None:
+            closed.append(self.name)
+
+    backend: Any = Closing()
+    yard.fleet.replace({"one": backend})
+    async with yard.fleet.hold("one") as held:
+        assert held is backend
+        (gone,) = yard.fleet.replace({})
+        await gone.release()
+        assert closed == []
+    assert closed == ["one"]
+    with pytest.raises(UpstreamDown, match="'one' has just been removed"):
+        async with yard.fleet.hold("one"):
+            pass
 
 
 async def test_another_address_under_the_same_name_is_asked_from_then_on(yard: Yard) -> None:

@@ -38,8 +38,8 @@ async def serving(handle: Handle) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def client(url: str, **more: float) -> AsyncIterator[Client]:
-    made = Client(name="lab", url=url, hint="Start it.", connect_timeout=2, read_timeout=more.pop("read_timeout", 5))
+async def client(url: str, *, read_timeout: float = 5, reuse: bool = True) -> AsyncIterator[Client]:
+    made = Client(name="lab", url=url, hint="Start it.", connect_timeout=2, read_timeout=read_timeout, reuse=reuse)
     try:
         yield made
     finally:
@@ -223,3 +223,24 @@ def test_other_errors_pass_the_gate_as_they_are(error: Exception) -> None:
 def test_a_cancellation_passes_the_gate() -> None:
     with pytest.raises(asyncio.CancelledError), gate("lab"):
         raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(("reuse", "upload", "tries"), [(False, False, 1), (True, True, 1), (True, False, 2)])
+async def test_a_clients_own_request_is_sent_twice_only_where_that_can_do_no_harm(
+    reuse: bool, upload: bool, tries: int
+) -> None:
+    connections = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")  # and hang up
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    call = Call("POST", "/x?a=%2F", as_is=True, upload=pieces() if upload else None)
+    async with serving(handle) as url, client(url, reuse=reuse) as lab:
+        with pytest.raises(UpstreamDown):
+            await lab.fetch(call)
+    assert connections == tries
