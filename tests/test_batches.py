@@ -365,6 +365,14 @@ def test_a_lock_ends_with_its_process_and_not_before(tmp_path: Path) -> None:
     assert not Lock(tmp_path / "nowhere").take()
 
 
+def test_a_lock_that_was_let_go_of_is_not_taken_by_a_thread_that_comes_late(tmp_path: Path) -> None:
+    late, other = Lock(tmp_path), Lock(tmp_path)
+    late.release()
+    assert not late.take()
+    assert other.take()
+    other.release()
+
+
 def answered(number: int) -> bytes:
     return batches.write_line(number, "ab" * 16, f"id-{number}", status=200, request_id="r", body=b'{"a":"\xc3\xa4"}')
 
