@@ -97,7 +97,8 @@ class ResponseWriter:
             return out
         if not self._begun:
             self.begin(out)
-        self._catch_up(out)
+        while self._late:
+            self._catch_up(out)
         self._close(out)
         status = {"length": "incomplete", "content_filter": "incomplete"}.get(self._reason, "completed")
         if status == "incomplete":
@@ -121,7 +122,8 @@ class ResponseWriter:
     def cancel(self) -> list[bytes]:
         """End a response that was cancelled; there is no event that says so."""
         out: list[bytes] = []
-        self._catch_up(out)
+        while self._late:
+            self._catch_up(out)
         self._close(out, "incomplete")
         self._end("cancelled")
         return out
@@ -178,15 +180,15 @@ class ResponseWriter:
         return True
 
     def _catch_up(self, out: list[bytes]) -> None:
-        """Write what waited."""
-        while self._late:
-            late, self._late = self._late, []
-            self._close(out)
-            for event in late:
-                self._write(event, out)
+        """Go on with what waited for the call that is open."""
+        late, self._late = self._late, []
+        self._close(out)
+        for event in late:
+            self._write(event, out)
 
     def _fail(self, error: OproxyError, out: list[bytes]) -> None:
-        self._catch_up(out)
+        while self._late:
+            self._catch_up(out)
         self._close(out, "incomplete")
         told = error.body()["error"]
         # The document says flat, the live API nests it; both kinds of clients are served by one object.

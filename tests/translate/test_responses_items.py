@@ -337,8 +337,20 @@ ATOMS = st.one_of(
 )
 KINDS: st.SearchStrategy[Any] = st.sampled_from([*ITEMS, "web_search_call", "nonsense", "", None, 5, [], {}])
 KEYS = st.sampled_from(
-    ["id", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output", "summary"]
-    + ["encrypted_content", "tools", "text", "status"]
+    [
+        "id",
+        "role",
+        "content",
+        "call_id",
+        "name",
+        "namespace",
+        "arguments",
+        "input",
+        "output",
+        "summary",
+        "tools",
+        "text",
+    ]
 )
 OF_PARTS = ["text", "refusal", "image_url", "file_id", "file_data", "file_url", "filename", "input_audio"]
 PARTS = st.fixed_dictionaries(
