@@ -109,7 +109,8 @@ _oproxy_env() {
         '(--shell)--shell[The form to print; yours is found out if none is given.]:bash|zsh|fish|powershell|dotenv|json:(bash zsh fish powershell dotenv json)' \
         '(--for)--for[Print what this tool or library must be told.]:aider|continue|cline|codex|claude-code|opencode|langchain|llamaindex|vscode|cursor|curl|python|node:(aider continue cline codex claude-code opencode langchain llamaindex vscode cursor curl python node)' \
         '(-h --help)-h[Show this message and exit.]' \
-        '(-h --help)--help[Show this message and exit.]'
+        '(-h --help)--help[Show this message and exit.]' \
+        '::SHELL: '
 }
 
 _oproxy_doctor() {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -84,9 +85,35 @@ class LazyGroup(TyperGroup):
         """Return the names in the order of the table: what is needed first comes first."""
         return list(COMMANDS)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as exc:
+            exc.message = plainly(exc.message)
+            raise
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         return name, load(name) if name in COMMANDS else command, rest
+
+
+# What the library that checks options says, and what a person understands.
+WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Input should be a valid integer.*", "expected a whole number."),
+    (r"^Input should be a valid number.*", "expected a number."),
+    (r"^Input should be a valid boolean.*", "expected true or false."),
+    (r"^Input should be (.*?)(, .*)?$", r"expected something \1."),
+    (r"something less than or equal to", "at most"),
+    (r"something greater than or equal to", "at least"),
+)
+
+
+def plainly(message: str) -> str:
+    """Return what is wrong with an option's value in words for a person."""
+    for pattern, words in WORDS:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 app = typer.Typer(

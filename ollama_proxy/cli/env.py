@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -25,6 +25,7 @@ from .. import daemon
 from ..model import ModelInfo
 from ..policy.options import options_for
 from ..settings import Settings, load
+from .failure import Failure
 from .plain import echo, interactive, print_json, tell
 from .snippets import TOOLS, Facts
 from .trust import ca_variables
@@ -48,12 +49,15 @@ PATIENCE = 10.0
 def env(
     shell: Annotated[Shell | None, typer.Option(help="The form to print; yours is found out if none is given.")] = None,
     tool: Annotated[Tool | None, typer.Option("--for", help="Print what this tool or library must be told.")] = None,
+    word: Annotated[str | None, typer.Argument(metavar="SHELL", help="The same as --shell.")] = None,
 ) -> None:
     """Print what makes OpenAI clients come here: `eval "$(oproxy env)"`.
 
     With `--for` it is the configuration of one tool, with the model that would answer it. Works whether the daemon
     runs or not.
     """
+    if word is not None:
+        shell = named(word)
     state = daemon.running()
     settings = load(env=os.environ, flags={}).settings
     base = state.url if state is not None else address(settings)
@@ -71,6 +75,20 @@ def env(
         echo(FORMS[form](name, value))
     if interactive() and form in HOW:
         tell(f"\n{COMMENT} {HOW[form]}")
+
+
+def named(word: str) -> Shell:
+    """Return the shell of this name. Raises Failure, which tells of what else was meant."""
+    for shell in get_args(Shell):
+        if word == shell:
+            return cast(Shell, shell)
+    if word in get_args(Tool):
+        raise Failure(f"{word!r} is no shell. For this tool: oproxy env --for {word}", code=2)
+    raise Failure(
+        f"{word!r} is no shell. oproxy env --shell takes {', '.join(get_args(Shell))}; "
+        f"--for takes {', '.join(get_args(Tool))}.",
+        code=2,
+    )
 
 
 # --- where we are -------------------------------------------------------------------------------------------------

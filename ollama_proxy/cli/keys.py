@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import typer
 
 from ..policy.when import NotATime, parse_when
-from .client import ApiError, connect
+from .client import ApiError, connect, load_settings
 from .failure import Failure
 from .output import echo, interactive, print_json, print_table, tell
 
@@ -96,6 +97,8 @@ def create(
     """Make a key and print it. It is never shown again."""
     body = {"name": name, **fields(expires, models, endpoints, tier, limits, budget, tags, admin)}
     show_secret(run(send(config, "/oproxy/keys", body)), as_json)
+    if load_settings(config).settings.auth.mode == "off":
+        tell("No key is asked for yet, so its limits bind nobody: `oproxy config set auth.mode on` changes that.")
 
 
 @app.command("list")
@@ -190,9 +193,14 @@ def revoke(
 @app.command("rm")
 def remove(
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Names, ids, or ends of what list shows.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: Config = None,
 ) -> None:
     """Forget keys; what they used stays in the ledger."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Failure(f"Removing {', '.join(keys)} needs a yes: call it with --yes.")
+        typer.confirm(f"Remove {', '.join(keys)} for good?", abort=True)
     for key in keys:
         run(removed(config, key))
         tell(f"The key {key} is removed.")

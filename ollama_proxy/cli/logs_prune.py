@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import os
 import time
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -25,7 +26,9 @@ HEAD, TIME = b'{"at":"', 23
 
 def prune_logs(logs: Iterable[Path], limit: float) -> tuple[int, str]:
     """Remove all lines from before `limit` (epoch seconds); return how many, and the room that was made."""
-    found = [each for log in logs for each in files(log)]
+    mark = b"~" if limit == float("inf") else time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(limit)).encode()
+    # A file of which nothing goes is left where it is.
+    found = [each for log in logs for each in files(log) if concerned(each, mark)]
     before = sum(each.stat().st_size for each in found)
     names = []
     for path in found:
@@ -38,10 +41,27 @@ def prune_logs(logs: Iterable[Path], limit: float) -> tuple[int, str]:
             names.append(path)
     if names != found:
         time.sleep(MOMENT)
-    mark = b"~" if limit == float("inf") else time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(limit)).encode()
     gone = sum(pruned(path, mark) for path in names)
     after = sum(each.stat().st_size for each in names if each.exists())
     return gone, size(max(0, before - after))
+
+
+def concerned(path: Path, mark: bytes) -> bool:
+    """Return whether a file holds lines older than `mark`, or nothing at all. One that cannot be read is left alone."""
+    empty = True
+    try:
+        with reader(path) as source:
+            for line in source:
+                if old(line, mark):
+                    return True
+                empty = empty and line.isspace()
+    except (OSError, EOFError, gzip.BadGzipFile, zlib.error):
+        return False
+    return empty
+
+
+def old(line: bytes, mark: bytes) -> bool:
+    return line.startswith(HEAD) and line[len(HEAD) : len(HEAD) + TIME] < mark
 
 
 def free_name(path: Path, stamp: str) -> Path:
@@ -62,7 +82,7 @@ def pruned(path: Path, mark: bytes) -> int:
     try:
         with reader(path) as source, writer(draft, packed=packed) as out:
             for line in source:
-                if line.startswith(HEAD) and line[len(HEAD) : len(HEAD) + TIME] < mark:
+                if old(line, mark):
                     gone += 1
                 else:
                     kept += not line.isspace()

@@ -29,19 +29,22 @@ from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..recorder.daemonlog import JsonHandler
 from ..recorder.place import folder_of
+from ..recorder.record import DETACHED_SHARE
 from ..server.app import build_app
 from ..server.health import survey
 from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
 from ..server.run import Ending, calm, is_loopback, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
-from ..settings import ConfigError, Loaded, Problem, load
+from ..settings import ConfigError, Loaded, Problem, Settings, load
 from .failure import Failure
 from .plain import echo, interactive, paint, size
 
 __all__ = ["serve"]
 
-# Two files of this size are kept of a daemon's log (bytes): weeks of request lines.
+# Two files of this size at most are kept of a daemon's log (bytes): weeks of request lines.
 LOG_SIZE = 5_000_000
+# And of the size that [logs] max_total allows, one file may take one in so many.
+LOG_SHARE = 2 * DETACHED_SHARE
 # How many model names of a backend the banner shows.
 NAMES = 6
 
@@ -86,7 +89,7 @@ def serve(
         return
     # Whatever a daemon writes (keys' digests, prompts, logs) is this user's alone.
     os.umask(0o077)
-    say = speaker(log_file, loaded.settings.server.log_level)
+    say = speaker(log_file, loaded.settings)
     with daemon.claim() as claim, structured_log(loaded):
         Foreground(loaded, read, say, claim, log_file, fetch=fetch).run()
 
@@ -172,14 +175,16 @@ def structured_log(loaded: Loaded) -> Iterator[None]:
         handler.close()
 
 
-def speaker(log_file: Path | None, level: str) -> Callable[[str], None]:
+def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     """Set up logging; return what prints a line to the person, or to the log file of a daemon in the background."""
+    level = settings.server.log_level
     if log_file is None:
         logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         quiet_libraries()
         return Voice()
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(log_file, maxBytes=LOG_SIZE, backupCount=1, encoding="utf-8")
+    size = min(LOG_SIZE, max(1, settings.logs.max_total // LOG_SHARE))
+    handler = logging.handlers.RotatingFileHandler(log_file, maxBytes=size, backupCount=1, encoding="utf-8")
     handler.setFormatter(LogFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     quiet_libraries()

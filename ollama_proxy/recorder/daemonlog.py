@@ -16,7 +16,7 @@ import msgspec
 
 from ..policy.redact import secrets
 from .pump import Pump
-from .record import DAEMON_SHARE, State, iso
+from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
 
 __all__ = ["DAEMON_FILE", "JsonFormatter", "JsonHandler", "Said", "request_id"]
@@ -83,7 +83,7 @@ class JsonHandler(logging.Handler):
 
     def configure(self, *, max_size: int, max_age: float, max_files: int, max_total: int, buffer: int = 1000) -> None:
         """Go by new settings from the next line on."""
-        share = max(1, max_total // DAEMON_SHARE)
+        share = max(1, max_total // DAEMON_SHARE - max_total // DETACHED_SHARE)
         self._file.caps = Caps(
             max_size=min(max_size, share), max_age=max_age, max_files=max_files, max_total=share
         )  # fmt: skip

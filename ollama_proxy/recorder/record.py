@@ -22,14 +22,16 @@ from .patterns import BadPattern, Patterns
 from .pump import Pump
 from .rotating import Caps, Rotating
 
-__all__ = ["DAEMON_SHARE", "FILE", "Line", "Record", "Recorder", "State", "Timing", "iso"]
+__all__ = ["DAEMON_SHARE", "DETACHED_SHARE", "FILE", "Line", "Record", "Recorder", "State", "Timing", "iso"]
 
 log = logging.getLogger(__name__)
 
 FILE = "requests.jsonl"
-# The part of max_total that is the daemon's log's: one in so many. Each log keeps to its own part, so that both
-# together never pass the whole, though neither knows of the other.
+# The part of max_total that is for what the daemon says: one in so many, half of it for `daemon.jsonl`, half for the
+# output of a daemon in the background. Each log keeps to its own part, so that all together never pass the whole,
+# though none knows of the others.
 DAEMON_SHARE = 8
+DETACHED_SHARE = 2 * DAEMON_SHARE
 # How many of a stream's times are kept.
 OFFSETS = 200
 # About what a piece of a stream takes in memory (bytes); measuring each would cost the event loop.

@@ -59,6 +59,22 @@ def test_a_wrong_usage_ends_with_2_and_tells_on_stderr(args: list[str]) -> None:
     assert done.stderr != ""
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["serve", "--port", "abc"], "Invalid value for '--port': expected a whole number."),
+        (["chat", "--temperature", "9"], "Invalid value for '--temperature': expected at most 2."),
+        (["chat", "--temperature", "-1"], "Invalid value for '--temperature': expected at least 0."),
+        (["env", "--for", "nope"], "Invalid value for '--for': 'nope' is not one of 'aider'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words_for_a_person(args: list[str], told: str) -> None:
+    done = oproxy(*args)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Input should" not in done.stderr
+
+
 def test_a_mistyped_command_gets_a_suggestion() -> None:
     assert "Did you mean 'serve'?" in oproxy("srve").stderr
 

@@ -76,6 +76,21 @@ def test_without_a_daemon_the_config_says_where_it_would_be(env: Run, config: Pa
     )
 
 
+@pytest.mark.parametrize("shell", ["fish", "dotenv", "json"])
+def test_a_shell_may_be_named_without_its_option(env: Run, config: Path, shell: str) -> None:
+    assert env(shell) == env("--shell", shell)
+    assert env(shell).out
+
+
+def test_a_word_that_is_no_shell_gets_the_option_that_is_meant(env: Run, config: Path) -> None:
+    told = env("codex")
+    assert (told.code, told.out) == (2, "")
+    assert "oproxy env --for codex" in told.err
+    other = env("tcsh")
+    assert (other.code, other.out) == (2, "")
+    assert "--shell takes bash, zsh, fish" in other.err
+
+
 def test_a_running_daemon_says_it_better_than_the_config(env: Run) -> None:
     with daemon.claim() as claim:
         claim.publish(daemon.State(pid=os.getpid(), url="http://127.0.0.1:9", started=1.0, version="0", grace=1.0))

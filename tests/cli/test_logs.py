@@ -23,7 +23,8 @@ from ollama_proxy.cli import logs
 from ollama_proxy.cli.failure import Failure
 from ollama_proxy.cli.logs_as import written
 from ollama_proxy.cli.logs_filter import Filter, status_test
-from ollama_proxy.cli.logs_show import answer_sections, text_of
+from ollama_proxy.cli.logs_said import answer_sections
+from ollama_proxy.cli.logs_section import text_of
 from ollama_proxy.recorder import Record, Recorder
 from ollama_proxy.recorder.read import Found, entries
 from tests.fakes.ollama import FakeOllama
@@ -514,11 +515,11 @@ async def test_everything_is_removed_only_with_a_yes(oproxy: Shell) -> None:
 async def test_a_file_of_which_nothing_goes_stays_where_it_is(oproxy: Shell) -> None:
     oproxy.record(item(1, ago=60.0), item(2))
     (oproxy.folder / "daemon.jsonl").write_text("")
-    before = oproxy.log.stat()
+    before = (oproxy.log.stat().st_ino, oproxy.log.read_bytes())
     done = await oproxy("prune", "--before", "7d")
     assert done.code == 0
-    assert "Removed 0 lines" in done.err
-    assert oproxy.log.stat() == before
+    assert "nothing to remove" in done.err
+    assert (oproxy.log.stat().st_ino, oproxy.log.read_bytes()) == before
     assert [path.name for path in oproxy.folder.glob("requests*")] == ["requests.jsonl"]
 
 
@@ -538,3 +539,19 @@ async def test_a_log_in_use_goes_on_in_a_new_file(oproxy: Shell) -> None:
 async def test_the_path_is_printed(oproxy: Shell) -> None:
     assert (await oproxy("path")).out == f"{oproxy.log}\n"
     assert (await oproxy("path", "--daemon")).out == f"{oproxy.folder / 'daemon.jsonl'}\n"
+
+
+def test_a_responses_items_are_told_one_by_one() -> None:
+    output = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "name": "f", "arguments": '{"x":1}', "call_id": "c"},
+        {"type": "custom_tool_call", "name": "g", "input": "y", "call_id": "d"},
+        {"type": "web_search_call", "id": "ws_1"},
+    ]
+    told = list(answer_sections({"object": "response", "status": "incomplete", "output": output, "error": None}))
+    assert [section.title for section in told] == [
+        "assistant thinks", "assistant", "assistant calls f", "assistant calls g", "web_search_call", "ended", "error"
+    ][: len(told)]  # fmt: skip
+    assert told[2].text == '{\n  "x": 1\n}'
+    assert told[5].text == "incomplete"

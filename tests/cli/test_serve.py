@@ -289,3 +289,21 @@ def test_other_machines_are_not_let_in_without_a_key_by_accident() -> None:
     assert "oproxy config set auth.mode on" in told
     for env in ({"OPROXY_AUTH_MODE": "on"}, {"OPROXY_AUTH_ALLOW_ANONYMOUS": "true"}):
         assert settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env).settings.server.host
+
+
+def test_the_output_of_a_daemon_in_the_background_keeps_to_its_part_of_all_logs(tmp_path: Path) -> None:
+    code = (
+        "import msgspec, pathlib, sys\n"
+        "from ollama_proxy.cli.serve import speaker\n"
+        "from ollama_proxy.settings import Settings\n"
+        "settings = msgspec.convert({'logs': {'max_total': 160_000}}, Settings)\n"
+        "say = speaker(pathlib.Path(sys.argv[1]), settings)\n"
+        "for number in range(1000): say(f'{number:099}')\n"
+    )
+    log = tmp_path / "daemon.log"
+    subprocess.run([sys.executable, "-c", code, str(log)], check=True)
+    files = list(tmp_path.glob("daemon.log*"))
+    assert len(files) == 2
+    # A sixteenth, for `daemon.jsonl` has another one, and the requests the rest.
+    assert 4_900 <= sum(file.stat().st_size for file in files) <= 10_000
+    assert log.read_text().endswith(f"{999:099}\n")
