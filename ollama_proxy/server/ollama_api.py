@@ -79,10 +79,11 @@ async def embed(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "embedding", ModelNotFound(""))
     if came.own:
         return await relay_embedding(request, asked("/api/embed", came, embed_size, "input"), came.target)
-    ask, books.ignored = front.parse_embed(*validate.decode(came.body, OllamaEmbedRequest))
+    ask, ignored = front.parse_embed(*validate.decode(came.body, OllamaEmbedRequest))
     if not ask.inputs:
         await loaded(request, came.target, ask.keep_alive)
         return json_bytes(msgspec.json.encode({"model": came.model, "embeddings": []}))
+    books.ignored = ignored
     vectors = await request.app[ENGINE].embed(ask, came.target, books)
     taken = times(request)()
     return json_bytes(write.embedded(vectors, model=came.model, dimensions=ask.dimensions, times=taken))
@@ -94,10 +95,11 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "embedding", ModelNotFound(""))
     if came.own:
         return await relay_embedding(request, asked("/api/embeddings", came, embeddings_size, "prompt"), came.target)
-    ask, books.ignored = front.parse_embeddings(*validate.decode(came.body, OllamaEmbeddingsRequest))
+    ask, ignored = front.parse_embeddings(*validate.decode(came.body, OllamaEmbeddingsRequest))
     if not ask.inputs:
         await loaded(request, came.target, ask.keep_alive)
         return json_bytes(b'{"embedding":[]}')
+    books.ignored = ignored
     vectors = await request.app[ENGINE].embed(ask, came.target, books)
     return json_bytes(msgspec.json.encode({"embedding": vectors.rows[0]}))
 

@@ -319,6 +319,8 @@ def _options(fields: Fields) -> tuple[dict[str, Any], hub.Sampling]:
 
 
 def _ignored(shape: OllamaChatRequest | OllamaGenerateRequest | OllamaEmbedRequest, fields: Fields) -> tuple[str, ...]:
-    """Name what has no effect: only Ollama itself can cut a prompt, move its window or go on from a context."""
+    """Name what has no effect: only Ollama itself can cut a prompt, move its window, go on from a context, or be told
+    with a question how long to keep its model."""
     asked = [name for name in ("truncate", "shift", "context") if getattr(shape, name, None)]
-    return (*ignored_keys(fields, type(shape)), *asked)
+    kept = ("keep_alive",) if shape.keep_alive is not None else ()
+    return (*ignored_keys(fields, type(shape)), *asked, *kept)

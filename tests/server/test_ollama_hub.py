@@ -108,7 +108,7 @@ async def test_what_was_asked_reaches_the_backend(hub: Hub) -> None:
     assert (sent["temperature"], sent["max_completion_tokens"], sent["stop"], sent["seed"]) == (0.5, 7, ["x"], 3)
     assert sent["response_format"]["json_schema"]["schema"] == schema
     assert sent["reasoning_effort"] == "low"
-    assert headers["x-oproxy-ignored"] == "x, truncate"
+    assert headers["x-oproxy-ignored"] == "x, truncate, keep_alive"
 
 
 @pytest.mark.parametrize("stream", [True, False])

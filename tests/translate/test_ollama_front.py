@@ -249,6 +249,7 @@ def test_what_only_an_ollama_can_do_is_refused_or_named() -> None:
     assert generate(prompt="x", context=[1], truncate=True, shift=True).ignored == ("truncate", "shift", "context")
     assert chat(truncate=True, made_up=1).ignored == ("made_up", "truncate")
     assert chat(truncate=False, shift=False).ignored == ()
+    assert chat(keep_alive=0).ignored == ("keep_alive",)
 
 
 @pytest.mark.parametrize(
