@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..policy.limit import SLACK, Bucket, Charge, Verdict, decide
+from ..policy.limit import SLACK, TOKENS, Bucket, Charge, Verdict, decide
 
 __all__ = ["MemoryLimiter"]
 
@@ -63,7 +63,7 @@ class MemoryLimiter:
         for charge, (bucket, place) in zip(verdict.charges, receipt, strict=True):
             if not charge.period:
                 bucket.level = max(0.0, bucket.level - charge.amount)
-            elif tokens is not None and charge.tokens:
+            elif tokens is not None and charge.kind in TOKENS:
                 kept = self._buckets.setdefault(charge.bucket, bucket)
                 kept.leak(now, charge.capacity / charge.period)
                 # A bucket that was forgotten meanwhile was empty: all of the charge had leaked out of it.

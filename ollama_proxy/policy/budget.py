@@ -112,7 +112,8 @@ def check(limits: Iterable[Limit], day: Window, month: Window, *, by_list: bool)
 
 def crossed(shares: Iterable[float], amount: int, before: int, after: int) -> tuple[float, ...]:
     """Return which shares of `amount` lie above `before` and not above `after`, the smallest first."""
-    return tuple(sorted(share for share in shares if before < share * amount <= after))
+    found = [share for share in shares if before < share * amount <= after]
+    return tuple(sorted(found))
 
 
 def span(kind: Kind, now: float) -> tuple[int, int]:

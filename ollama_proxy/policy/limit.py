@@ -21,7 +21,19 @@ from msgspec import Struct
 
 from ..errors import RateLimited
 
-__all__ = ["Bucket", "Charge", "Kind", "State", "Verdict", "decide", "duration", "headers", "refusal", "settled"]
+__all__ = [
+    "TOKENS",
+    "Bucket",
+    "Charge",
+    "Kind",
+    "State",
+    "Verdict",
+    "decide",
+    "duration",
+    "headers",
+    "refusal",
+    "settled",
+]
 
 Kind = Literal["rpm", "rpd", "tpm", "tpd", "concurrent"]
 
@@ -29,6 +41,8 @@ Kind = Literal["rpm", "rpd", "tpm", "tpd", "concurrent"]
 SLACK = 1e-9
 # Nobody knows when a running request ends; this is when to look again, in seconds.
 BUSY_WAIT = 1.0
+# The kinds that count tokens.
+TOKENS = frozenset({"tpm", "tpd"})
 WORDS: dict[str, str] = {
     "rpm": "requests per min (RPM)",
     "rpd": "requests per day (RPD)",
@@ -56,7 +70,7 @@ class Charge(Struct, frozen=True, gc=False):
     @property
     def tokens(self) -> bool:
         """Whether tokens are counted, not requests."""
-        return self.kind in {"tpm", "tpd"}
+        return self.kind in TOKENS
 
 
 class State(Struct, frozen=True):
@@ -174,26 +188,31 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}" if hours else f"{minutes}m{rest}"
 
 
+NAMES = tuple(
+    (word == "tokens", tuple(f"x-ratelimit-{what}-{word}" for what in ("limit", "remaining", "reset")))
+    for word in ("requests", "tokens")
+)
+
+
 def headers(verdict: Verdict) -> dict[str, str]:
     """Return OpenAI's x-ratelimit headers: of each sort the tightest limit. A day's is told only where less is left of
     it than of the minute's, so a free account sees its 200 a day run out."""
-    best: list[tuple[int, int] | None] = [None, None]
-    charges, levels = verdict.charges, verdict.levels
-    for at, charge in enumerate(charges):
-        if charge.period:
-            left = charge.capacity - used(charge, levels[at])
-            tokens = charge.kind == "tpm" or charge.kind == "tpd"
-            known = best[tokens]
-            if known is None or left < known[0] or (left == known[0] and charge.period < charges[known[1]].period):
-                best[tokens] = (left, at)
+    best: dict[bool, tuple[int, float, Charge, float]] = {}
+    for charge, level in zip(verdict.charges, verdict.levels, strict=True):
+        period = charge.period
+        if period:
+            left = charge.capacity - used(charge, level)
+            tokens = charge.kind in TOKENS
+            known = best.get(tokens)
+            if known is None or left < known[0] or (left == known[0] and period < known[1]):
+                best[tokens] = left, period, charge, level
     out: dict[str, str] = {}
-    for word, found in zip(("requests", "tokens"), best, strict=True):
-        if found is not None:
-            left, at = found
-            charge = charges[at]
-            out[f"x-ratelimit-limit-{word}"] = str(charge.capacity)
-            out[f"x-ratelimit-remaining-{word}"] = str(max(0, left))
-            out[f"x-ratelimit-reset-{word}"] = duration(levels[at] * charge.period / charge.capacity)
+    for tokens, (limit, remaining, reset) in NAMES:
+        if (found := best.get(tokens)) is not None:
+            left, period, charge, level = found
+            out[limit] = str(charge.capacity)
+            out[remaining] = str(left) if left > 0 else "0"
+            out[reset] = duration(level * period / charge.capacity)
     return out
 
 
