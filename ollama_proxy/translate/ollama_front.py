@@ -194,7 +194,7 @@ def parse_embeddings(shape: OllamaEmbeddingsRequest, fields: Fields) -> tuple[hu
     options, _ = _options(fields)
     inputs = (shape.prompt,) if shape.prompt else ()
     embedding = hub.Embedding(model=shape.model, inputs=inputs, keep_alive=shape.keep_alive, options=options)
-    return embedding, ignored_keys(fields, OllamaEmbeddingsRequest)
+    return embedding, _ignored(shape, fields)
 
 
 # --- their parts ------------------------------------------------------------------------------------------------------
@@ -318,7 +318,9 @@ def _options(fields: Fields) -> tuple[dict[str, Any], hub.Sampling]:
     return {key: value for key, value in options.items() if key not in SAMPLED}, sampling
 
 
-def _ignored(shape: OllamaChatRequest | OllamaGenerateRequest | OllamaEmbedRequest, fields: Fields) -> tuple[str, ...]:
+def _ignored(
+    shape: OllamaChatRequest | OllamaGenerateRequest | OllamaEmbedRequest | OllamaEmbeddingsRequest, fields: Fields
+) -> tuple[str, ...]:
     """Name what has no effect: only Ollama itself can cut a prompt, move its window, go on from a context, or be told
     with a question how long to keep its model."""
     asked = [name for name in ("truncate", "shift", "context") if getattr(shape, name, None)]

@@ -242,6 +242,10 @@ async def test_nothing_to_embed_only_loads(hub: Hub) -> None:
     for empty in nothing:
         assert (await hub.ask("/api/embed", **empty))[1] == [{"model": "embed", "embeddings": []}]
     assert (await hub.ask("/api/embeddings", prompt=""))[1] == [{"embedding": []}]
+    # What loads is told how long, a question is not.
+    for body, want in (({"input": []}, None), ({"input": "a"}, "keep_alive")):
+        _, _, headers = await hub.ask("/api/embed", keep_alive="5m", **body)
+        assert headers.get("x-oproxy-ignored") == want
     status, (record,), _ = await hub.ask("/api/embed", input=["a", 1])
     assert (status, list(record)) == (400, ["error"])
 
