@@ -39,6 +39,7 @@ from .keys import (
     ENGINE,
     FAILURES,
     KEYRING,
+    LEAVING,
     NEW_ID,
     RELOADER,
     RUNS,
@@ -84,6 +85,7 @@ def build_app(
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
     app[TASKS] = Tasks()
+    app[LEAVING] = set()
     app[FAILURES] = MemoryLimiter(clock)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
     app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()

@@ -19,7 +19,7 @@ from ..model import Call
 from ..policy.books import Books
 from ..translate.forward import SECRET_PROTOCOLS, request_headers, usage_of
 from .forward import call_path, note_model, placed
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, TASKS
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LEAVING, TASKS
 from .middleware import head
 
 __all__ = ["forward_socket"]
@@ -69,10 +69,17 @@ async def forward_socket(request: web.Request, backends: Sequence[str]) -> web.S
             here = web.WebSocketResponse(protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False)
             here.headers.update(head(request))
             await here.prepare(request)
-            up = request.app[TASKS].start(passed_up(here, there), name="socket")
+            app = request.app
+            up = app[TASKS].start(passed_up(here, there), name="socket")
+
+            def leave() -> None:
+                app[TASKS].start(there.close(code=GOING_AWAY), name="close-socket")
+
+            app[LEAVING].add(leave)
             try:
                 end = await passed(there, here, books)
             finally:
+                app[LEAVING].discard(leave)
                 up.cancel()
             # Before the client can know that it is over.
             books.status = here.status

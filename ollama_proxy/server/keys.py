@@ -34,6 +34,7 @@ __all__ = [
     "ENGINE",
     "FAILURES",
     "KEYRING",
+    "LEAVING",
     "NEW_ID",
     "RECORDER",
     "RELOADER",
@@ -64,6 +65,8 @@ UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
+# What is called when the daemon begins to end: connections that would stay open for ever close themselves.
+LEAVING: web.AppKey[set[Callable[[], None]]] = web.AppKey("leaving")
 RELOADER = web.AppKey("reloader", Reloader)
 SAY: web.AppKey[Callable[[str], None]] = web.AppKey("say")
 # Seconds that only go forward, for durations.

@@ -14,14 +14,14 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
 from ..translate.responses_replay import documents
 from .door import enter
-from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, TASKS, WALL
+from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, NEW_ID, TASKS, WALL
 from .middleware import head, tell
 from .responses_ask import Prepared, answered, keep, prepare
 
@@ -51,6 +51,7 @@ async def serve_socket(request: web.Request) -> web.WebSocketResponse:
     # The endpoint of its turns.
     conversation = Socket(request, ws)
     turns = request.app[TASKS].start(conversation.run(), name="responses-socket")
+    request.app[LEAVING].add(conversation.leave)
     try:
         async for message in ws:
             if message.type is not WSMsgType.TEXT:
@@ -60,6 +61,7 @@ async def serve_socket(request: web.Request) -> web.WebSocketResponse:
             else:
                 conversation.frames.put_nowait(message.data)
     finally:
+        request.app[LEAVING].discard(conversation.leave)
         turns.cancel()
         await asyncio.wait([turns])
     return ws
@@ -73,15 +75,18 @@ class Socket:
         self._request = request
         self._app = request.app
         self._ws = ws
+        self._leaving = False
         # By the ids of responses that are not stored, all that was said up to their end.
         self._memory: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
 
     async def run(self) -> None:
-        """Take the turns until cancelled, or until the connection is too old."""
+        """Take the turns until cancelled, until the connection is too old, or until the daemon ends."""
         try:
             async with asyncio.timeout(LIFE):
-                while True:
-                    await self._turn(await self.frames.get())
+                while not self._leaving:
+                    if frame := await self.frames.get():
+                        await self._turn(frame)
+            await self._ws.close(code=WSCloseCode.GOING_AWAY)
         except TimeoutError:
             error = Invalid(
                 "Responses websocket connection limit reached (60 minutes). Create a new websocket connection to "
@@ -92,6 +97,12 @@ class Socket:
             await self._ws.close()
         except ConnectionError:
             return
+
+    def leave(self) -> None:
+        """End after the turn that runs, at once if none does."""
+        self._leaving = True
+        if self.frames.empty():
+            self.frames.put_nowait("")
 
     async def refuse(self, error: OproxyError) -> None:
         """Tell an error in the form that WebSockets have for it."""

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from ..daemon import DaemonError
 from ..tasks import Tasks
-from .keys import TASKS
+from .keys import LEAVING, TASKS
 from .malformed import Runner
 
 try:
@@ -101,6 +101,8 @@ async def serve_app(
         obey(ending, reload)
         app[TASKS].start(announce(ready, urls), name="ready")
         await ending.wanted.wait()
+        for leave in list(app.get(LEAVING, ())):
+            leave()
         await drain(runner, grace(), ending, leaving)
     finally:
         await runner.cleanup()
