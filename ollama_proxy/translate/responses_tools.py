@@ -186,6 +186,8 @@ def parse_choice(choice: str | JsonObject | None, given: Tools) -> hub.ToolChoic
                 for index, tool in enumerate(allowed.tools)
                 if tool.get("type") not in HOSTED
             ]
+            if not names and allowed.mode == "required":
+                raise _not_there(str(allowed.tools[0]["type"]))
             return hub.ToolChoice(allowed.mode if names else "none", tuple(dict.fromkeys(names)) or None)
         case dict():
             return hub.ToolChoice("required", (_named(choice, "tool_choice", given),))
@@ -205,4 +207,8 @@ def _named(choice: JsonObject, path: str, given: Tools) -> str:
         kind = named.name
     elif kind is None or not isinstance(kind, str):
         raise missing(f"{path}.type")
-    raise Invalid(f"Tool choice '{kind}' not found in 'tools' parameter.", param="tool_choice")
+    raise _not_there(kind)
+
+
+def _not_there(name: str) -> Invalid:
+    return Invalid(f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice")
