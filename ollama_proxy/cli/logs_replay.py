@@ -19,7 +19,7 @@ from ..recorder.assemble import assemble
 from ..recorder.read import Found, find
 from .client import Api, ApiError, connect
 from .failure import Failure
-from .logs_show import answer_sections
+from .logs_said import answer_sections
 from .logs_table import seconds
 from .output import console, echo, interactive, print_json, print_table
 from .plain import paint
@@ -150,6 +150,8 @@ async def once(api: Api, path: str, body: dict[str, Any], title: str) -> tuple[O
     outcome.text = text_of(outcome.answer)
     match outcome.answer:
         case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}}:
+            outcome.prompt, outcome.completion = prompt, completion
+        case {"usage": {"input_tokens": int(prompt), "output_tokens": int(completion)}}:
             outcome.prompt, outcome.completion = prompt, completion
         case {"prompt_eval_count": int(prompt), "eval_count": int(completion)}:
             outcome.prompt, outcome.completion = prompt, completion

@@ -14,6 +14,7 @@ import msgspec
 
 from ..framing import SseDecoder
 from .assemble_messages import is_messages, message
+from .assemble_responses import is_response, last_response, response
 
 __all__ = ["Assembled", "assemble"]
 
@@ -47,6 +48,8 @@ def assemble(pieces: Sequence[bytes]) -> Assembled:
     data = b"".join(pieces)
     if data.startswith(b"{"):
         return lines(data)
+    if (whole := last_response(data)) is not None:
+        return Assembled(whole, True)
     found = payloads(data)
     done = bool(found) and found[-1] == b"[DONE]"
     documents = decoded(found[:-1] if done else found)
@@ -56,6 +59,8 @@ def assemble(pieces: Sequence[bytes]) -> Assembled:
         return Assembled(merged(documents), done)
     if is_messages(documents):
         return Assembled(*message(documents))
+    if is_response(documents):
+        return Assembled(*response(documents))
     return Assembled(documents, done)
 
 
