@@ -19,6 +19,7 @@ from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
 from tests.server.conftest import Setup, config
 from tests.server.test_ledger import rows
+from tests.server.test_moderations import Judges
 from tests.shapes import check
 
 OVER = {"completed", "failed", "expired", "cancelled"}
@@ -151,6 +152,10 @@ async def test_the_sdk_makes_polls_lists_and_cancels_batches_and_reads_their_res
         )
         await client.over(second.id)
         assert [each.id async for each in sdk.batches.list(limit=1)] == [second.id, made.id]
+        _, page = await client.get("/v1/batches?limit=1")
+        page["data"] = [{name: value for name, value in each.items() if value is not None} for each in page["data"]]
+        check("ListBatchesResponse", page)
+        assert (page["first_id"], page["last_id"], page["has_more"]) == (second.id, second.id, True)
         with pytest.raises(openai.ConflictError) as caught:
             await sdk.batches.cancel(made.id)
         assert caught.value.body["message"] == "Cannot cancel a batch with status 'completed'."  # type: ignore[index]
@@ -270,6 +275,7 @@ async def test_a_backend_that_fails_is_asked_again(setup: Setup, client: Client)
     [
         ("/v1/completions", {"prompt": "Once"}, "CreateCompletionResponse"),
         ("/v1/embeddings", {"input": "text", "model": "all-minilm"}, "CreateEmbeddingResponse"),
+        ("/v1/responses", {"input": "text"}, "Response"),
     ],
 )
 async def test_other_endpoints_are_answered_too(
@@ -283,6 +289,24 @@ async def test_other_endpoints_are_answered_too(
     assert set(found) == {"a", "b"}
     check(shape, found["a"]["response"]["body"])
     assert over["usage"]["input_tokens"] > 0
+
+
+async def test_texts_are_judged_in_a_batch(start_proxy: Start) -> None:
+    async with Judges() as judges:
+        judges.have("llama-guard3:1b")
+        proxy = await start_proxy(config(judges.url))
+        async with aiohttp.ClientSession(proxy.url) as http:
+            client, url = Client(http), "/v1/moderations"
+            lines = [
+                {"custom_id": text, "method": "POST", "url": url, "body": {"input": text}} for text in ("ok", "evil")
+            ]
+            over = await client.over((await client.submit(lines, endpoint=url))["id"])
+            found = await client.results(over["output_file_id"])
+    assert over["model"] is None
+    for text, flagged in (("ok", False), ("evil", True)):
+        body = found[text]["response"]["body"]
+        check("CreateModerationResponse", body)
+        assert body["results"][0]["flagged"] is flagged
 
 
 async def test_a_batch_is_cancelled_and_the_model_is_let_go(setup: Setup, client: Client) -> None:
@@ -444,4 +468,4 @@ async def test_another_application_goes_on_where_one_was_stopped(start_proxy: St
 
 def test_every_endpoint_of_a_batch_has_an_answer() -> None:
     assert set(get_args(Endpoint)) >= set(KINDS)
-    assert {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"} <= set(ANSWERS)
+    assert set(get_args(Endpoint)) == set(ANSWERS)
