@@ -13,6 +13,7 @@ from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
+from io import BytesIO
 from typing import NamedTuple
 
 import msgspec
@@ -169,10 +170,12 @@ def _encoder(name: str) -> Encoding:
     raw = gzip.decompress(files(__package__).joinpath("data", "tiktoken", f"{name}.tiktoken.gz").read_bytes())
     if hashlib.sha256(raw).hexdigest() != vocabulary.sha256:
         raise RuntimeError(f"the vocabulary {name} in the installed package is damaged; install oproxy again")
-    fields = raw.split()
-    return Encoding(
-        name,
-        pat_str=vocabulary.pattern,
-        mergeable_ranks=dict(zip(map(a2b_base64, fields[::2]), map(int, fields[1::2]), strict=True)),
-        special_tokens=vocabulary.special,
-    )
+    # Line by line: all the words at once would take 30 MB that the process keeps.
+    ranks = {a2b_base64(token): int(rank) for token, _, rank in (line.partition(b" ") for line in BytesIO(raw))}
+    encoder = Encoding(
+        name, pat_str=vocabulary.pattern, mergeable_ranks=ranks, special_tokens=vocabulary.special
+    )  # fmt: skip
+    # The tables that count are inside the core; these, 25 MB, only serve to send an encoder to another process.
+    # https://github.com/openai/tiktoken/blob/main/tiktoken/core.py
+    encoder._mergeable_ranks = {}
+    return encoder
