@@ -12,7 +12,8 @@ and what is accounted for on that way::
      who asks       limits and budgets   whose turn              cost, settled, ledger    the flight recorder
 
 Fronts (what clients speak) and backs (what backends speak) meet in one neutral form, so N fronts and M backs cost
-N + M translators. Where both speak the same wire, bytes pass through and are only observed (`translate/passthrough`).
+N + M translators. Where both speak the same wire, bytes pass through and are only observed (`translate/passthrough`,
+`translate/ollama_pass`).
 
 Layers; a module imports only from lower ones:
 
