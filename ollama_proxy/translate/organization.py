@@ -103,7 +103,7 @@ KINDS = {
     "completions": Kind(
         "organization.usage.completions.result",
         (
-            *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+            *("/v1/chat/completions", "/v1/completions", "/v1/edits", "/v1/responses", "/v1/messages"),
             *("/api/chat", "/api/generate"),
         ),
         (*MAIN, "batch", "service_tier"),
