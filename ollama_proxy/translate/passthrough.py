@@ -62,8 +62,12 @@ def _number(fields: Mapping[str, Raw], name: str) -> int:
 
 
 def rewrite_request(fields: Mapping[str, Raw], *, model: str, observe: bool) -> bytes:
-    """Return the request body with the backend's name of the model. `observe`: ask for the stream's usage too."""
-    changed = dict(fields)
+    """Return the request body with the backend's name of the model. `observe`: ask for the stream's usage too.
+
+    "MODEL" is another key, and goes: servers written in Go take it for the same, and would answer with a model that
+    nobody was allowed to ask for (https://pkg.go.dev/encoding/json#Unmarshal).
+    """
+    changed = {key: value for key, value in fields.items() if key == "model" or key.lower() != "model"}
     changed["model"] = Raw(_encode(model))
     if observe:
         options = {**_nested(fields, "stream_options"), "include_usage": Raw(b"true")}

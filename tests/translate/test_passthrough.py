@@ -91,6 +91,11 @@ def test_what_a_request_asks_for_is_seen() -> None:
     assert b"stream_options" not in rewrite_request(fields(b'{"stream":true}'), model="m", observe=False)
 
 
+def test_another_spelling_of_the_model_does_not_get_past_it() -> None:
+    body = b'{"MODEL":"secret","model":"asked","Model":"secret","modes":1}'
+    assert rewrite_request(fields(body), model="served", observe=False) == b'{"model":"served","modes":1}'
+
+
 # --- streams ------------------------------------------------------------------------------------------------------
 
 
