@@ -6,6 +6,7 @@ Never decides what is served (`app.py` does) and never prints; what is told to a
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import ipaddress
@@ -13,6 +14,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from aiohttp import web
@@ -116,6 +118,10 @@ def calm() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    # What imports needed for a moment, 10 MB and more, goes back to the system. glibc alone keeps it that long:
+    # https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def announce(ready: Callable[[Sequence[str]], Awaitable[None]], urls: Sequence[str]) -> None:
