@@ -18,6 +18,7 @@ SHAPES = {
     "completions": ("CreateCompletionResponse", "CreateCompletionResponse"),
     "embeddings": ("CreateEmbeddingResponse", ""),
     "models": ("ListModelsResponse", ""),
+    "moderations": ("CreateModerationResponse", ""),
     "conversations": ("ConversationItemList", ""),
     "stored_chat": ("CreateChatCompletionResponse", ""),
 }

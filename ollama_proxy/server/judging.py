@@ -87,27 +87,30 @@ async def answered(engine: Engine, asked: Sequence[Question], target: Target, bo
     """Ask all questions, some of them at once; return their answers in their order."""
     if not asked:
         return []
-    sampling = [Sampling(max_tokens=question.limit, temperature=0.0) for question in asked]
     if asked[0].prompt:
-        prompts = [
-            Completion(model=books.asked, prompt=question.prompt, sampling=each, logprobs=question.logprobs)
-            for question, each in zip(asked, sampling, strict=True)
-        ]
-        events = await engine.complete_whole(prompts, target, books)
+        events = await engine.complete_whole([raw(question, books.asked) for question in asked], target, books)
     else:
-        asks = [
-            Ask(
-                model=books.asked,
-                messages=question.messages,
-                sampling=each,
-                format=question.form,
-                reasoning=Reasoning(effort="none"),
-                top_logprobs=question.logprobs,
-            )
-            for question, each in zip(asked, sampling, strict=True)
-        ]
+        asks = [conversation(question, books.asked) for question in asked]
         events = await engine.chat_each(asks, target, books, param="input")
     return gathered(events, len(asked))
+
+
+def raw(question: Question, model: str) -> Completion:
+    """Return a question that is a prompt as it stands."""
+    sampling = Sampling(max_tokens=question.limit, temperature=0.0)
+    return Completion(model=model, prompt=question.prompt, sampling=sampling, logprobs=question.logprobs)
+
+
+def conversation(question: Question, model: str) -> Ask:
+    """Return a question that is a conversation. Nobody is to think about it at length."""
+    return Ask(
+        model=model,
+        messages=question.messages,
+        sampling=Sampling(max_tokens=question.limit, temperature=0.0),
+        format=question.form,
+        reasoning=Reasoning(effort="none"),
+        top_logprobs=question.logprobs,
+    )
 
 
 def gathered(events: Sequence[Event], count: int) -> list[Answer]:
