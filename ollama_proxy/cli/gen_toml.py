@@ -6,6 +6,7 @@ nothing has changed. All other comments are prose.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -50,7 +51,10 @@ def lines() -> Iterator[str]:
                 yield from ["", f"#[backends.{name}]"]
                 yield from table("backends.NAME", given)
             yield from ["", '# Only for type = "openai":']
-            yield from (f"#   {name_of(each)}: {each.help}" for each in describe() if each.only == ("openai",))
+            for each in describe():
+                if each.only == ("openai",):
+                    told = f"{name_of(each)}: {each.help}"
+                    yield from textwrap.wrap(told, 120, initial_indent="#   ", subsequent_indent="#     ")
         else:
             yield f"[{section}]"
             yield from table(section)
