@@ -34,7 +34,8 @@ sdk2: .venv-openai2/stamp
 # openai-node, for the tests that call every method; without npm they are left out.
 sdknode:
 	@command -v npm >/dev/null || exit 0; test -d .node-openai/node_modules/openai || \
-	    npm install --silent --no-audit --no-fund --prefix .node-openai openai@6.49.0 >/dev/null
+	    npm install --silent --no-audit --no-fund --prefix .node-openai openai@6.49.0 >/dev/null || \
+	    echo 'openai-node could not be installed; its tests are left out' >&2
 
 clean:  ## remove what was made here
 	rm -rf .venv .venv-openai2 .node-openai build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
