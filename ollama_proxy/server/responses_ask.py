@@ -32,7 +32,7 @@ from ..translate.shapes_responses import ResponsesRequest
 from . import conversations
 from .door import note_tag
 from .files import read_file
-from .keys import ENGINE, WALL
+from .keys import ACCOUNTS, ENGINE, WALL
 from .shelf import kept, new_id, owner_of
 
 if TYPE_CHECKING:
@@ -126,7 +126,23 @@ async def prepare(
     if shape.previous_response_id in memory and prepared.stored:
         # What it goes on from is kept nowhere: it has to hold all by itself.
         prepared.items, prepared.before, prepared.after = [*before, *items], [], None
+    if prepared.stored and not await can_keep(app):
+        # Told before the head of a stream is sent, or it could not say so.
+        prepared.stored = False
+        prepared.ask = msgspec.structs.replace(prepared.ask, ignored=(*prepared.ask.ignored, "store"))
     return prepared
+
+
+async def can_keep(app: web.Application) -> bool:
+    """Return whether the database can be used, as far as that is known."""
+    if app[ACCOUNTS].store is not None:
+        return True
+    try:
+        await kept(app, lambda objects: None)
+    except Overloaded as exc:
+        log.warning("responses are not kept: %s", exc.message)
+        return False
+    return True
 
 
 async def history_of(

@@ -107,6 +107,7 @@ class Runs:
         await app[ENGINE].route(prepared.request.model, "chat", mine)
         books.endpoint = ""
         books.asked, books.served, books.backend = mine.asked, mine.served, mine.backend
+        books.ignored = prepared.ask.ignored
         prepared.writer.response["status"] = "queued"
         if prepared.stored:
             who = {"name": mine.caller.name, "address": mine.address, "agent": mine.agent, "admin": mine.caller.admin}
