@@ -208,7 +208,8 @@ class Runner:
                 await self._look_after(run)
                 if run.ending is None:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(run.stir.wait(), self._until(run))
+                        async with asyncio.timeout(self._until(run)):
+                            await run.stir.wait()
                     run.stir.clear()
             log.debug("batch %s ends: %s", id, run.ending)
         return run

@@ -181,8 +181,10 @@ class Dispatcher:
         while self._ring:
             self._wake.clear()
             wait = self._fill()
+            # Not wait_for: up to Python 3.11 it swallows a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
 
     def _fill(self) -> float | None:
         """Begin what may be begun; return after how long there may be more (None: when a line ends)."""

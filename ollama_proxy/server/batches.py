@@ -312,7 +312,9 @@ async def cancel_batch(request: web.Request) -> web.Response:
             break
         batch = current(app, batch)
         if await app[BATCHES].office.save(msgspec.structs.replace(before, batch=batch), only=before.batch.status):
+            # At once where it runs; where nobody is at it, somebody has to be.
             app[BATCHES].stir(batch.id)
+            app[BATCHES].start(batch.id)
             break
     return written(current(app, batch))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, get_args
 
 import aiohttp
@@ -17,7 +17,8 @@ from ollama_proxy.server.keys import BATCHES
 from ollama_proxy.translate.shapes_batches import Endpoint
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
-from tests.server.conftest import Setup, config
+from tests.server.conftest import Setup
+from tests.server.conftest import config as impatient
 from tests.server.test_ledger import rows
 from tests.server.test_moderations import Judges
 from tests.shapes import check
@@ -95,6 +96,18 @@ async def chats(ollama: FakeOllama, count: int = 1) -> None:
         while len(ollama.asked("/api/chat")) < count:
             ollama.arrived.clear()
             await ollama.arrived.wait()
+
+
+def config(url: str, more: str = "") -> str:
+    """Return a config for backends that may be as slow as a test wants them."""
+    return impatient(url, more).replace("read_timeout = 2", "read_timeout = 60")
+
+
+@pytest.fixture
+async def setup(start_proxy: Start, ollama: FakeOllama) -> AsyncIterator[Setup]:
+    proxy = await start_proxy(config(ollama.url))
+    async with aiohttp.ClientSession(proxy.url) as session:
+        yield Setup(proxy, ollama, session)
 
 
 @pytest.fixture
@@ -451,19 +464,39 @@ async def test_nobody_who_waits_is_delayed_by_a_batch(setup: Setup, client: Clie
     assert len(setup.ollama.asked("/api/chat")) == 7
 
 
-async def test_another_application_goes_on_where_one_was_stopped(start_proxy: Start, ollama: FakeOllama) -> None:
+async def left_lying(start_proxy: Start, ollama: FakeOllama) -> dict[str, Any]:
+    """Return a batch whose application was stopped while it was answered."""
     ollama.play("/api/chat", "chat-nonstream", hold_after=0)
     proxy = await start_proxy(config(ollama.url, "[batches]\nconcurrency = 1\n"))
     async with aiohttp.ClientSession(proxy.url) as http:
-        made = await Client(http).submit([line("a"), line("b")])
+        made = await Client(http).submit([line("a", "one"), line("b", "two")])
         await chats(ollama)
-    for task in asyncio.all_tasks():
-        if task.get_name().startswith("batch"):
-            task.cancel()
+    mine = [task for task in asyncio.all_tasks() if task.get_name().startswith("batch")]
+    for task in mine:
+        task.cancel()
+    await asyncio.gather(*mine, return_exceptions=True)
+    return made
+
+
+async def test_another_application_goes_on_where_one_was_stopped(start_proxy: Start, ollama: FakeOllama) -> None:
+    made = await left_lying(start_proxy, ollama)
     proxy = await start_proxy(config(ollama.url))
     async with aiohttp.ClientSession(proxy.url) as http:
         over = await Client(http).over(made["id"])
-        assert over["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert over["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+
+
+async def test_what_nobody_is_at_can_be_cancelled(start_proxy: Start, ollama: FakeOllama) -> None:
+    made = await left_lying(start_proxy, ollama)
+    proxy = await start_proxy(config(ollama.url))
+    async with aiohttp.ClientSession(proxy.url) as http:
+        client = Client(http)
+        status, answer = await client.post(f"/v1/batches/{made['id']}/cancel")
+        assert (status, answer["status"]) == (200, "cancelling")
+        over = await client.over(made["id"])
+        assert over["status"] == "cancelled"
+        assert set(await client.results(over["error_file_id"])) == {"a", "b"}
+    assert [body["messages"][0]["content"] for body in ollama.asked("/api/chat")] == ["one"]
 
 
 def test_every_endpoint_of_a_batch_has_an_answer() -> None:
