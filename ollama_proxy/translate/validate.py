@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from ..errors import Invalid
+from .wording import bare_of, expected_of, got, invalid_value, join, missing, one_of, show, wrong_type
 
 __all__ = ["BAD_JSON", "convert", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
 
@@ -26,8 +27,6 @@ BAD_JSON = (
     "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
     "figuring out how to fix this, please contact us through our help center at help.openai.com.)"
 )
-# How much of a wrong value is repeated in the message.
-SHOWN = 100
 
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
@@ -139,7 +138,7 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
     except _BROKEN:
         return Invalid(BAD_JSON)
     if not isinstance(value, dict):
-        return Invalid(f"Invalid body: expected an object, but got {_got(value)} instead.", code="invalid_type")
+        return Invalid(f"Invalid body: expected an object, but got {got(value)} instead.", code="invalid_type")
     if _asks_a_model(struct) and value.get("model") in (None, ""):
         return Invalid("you must provide a model parameter")
     for problem in _walk(_type(struct), value, ""):
@@ -159,7 +158,7 @@ def _walk(kind: inspect.Type, value: Any, path: str) -> Iterator[Invalid]:
         case inspect.UnionType():
             yield from _walk_union(kind, value, path)
         case _ if not _fits(kind, value):
-            yield wrong_type(path, _expected([kind]), value)
+            yield wrong_type(path, expected_of([kind]), value)
         case inspect.StructType():
             yield from _walk_struct(kind, value, path)
         case inspect.DictType():
@@ -178,11 +177,11 @@ def _walk(kind: inspect.Type, value: Any, path: str) -> Iterator[Invalid]:
 
 
 def _walk_union(kind: inspect.UnionType, value: Any, path: str) -> Iterator[Invalid]:
-    members = [_bare(member) for member in kind.types]
+    members = [bare_of(member) for member in kind.types]
     fitting = [member for member in members if _fits(member, value)]
     structs = [member for member in fitting if isinstance(member, inspect.StructType)]
     if not fitting:
-        yield wrong_type(path, _expected(members), value)
+        yield wrong_type(path, expected_of(members), value)
     elif len(structs) > 1:
         field = structs[0].tag_field or "type"
         tag = value.get(field)
@@ -196,7 +195,7 @@ def _walk_union(kind: inspect.UnionType, value: Any, path: str) -> Iterator[Inva
 
 
 def _wrong_tag(structs: Sequence[inspect.StructType], field: str, value: Any, path: str) -> Iterator[Invalid]:
-    where = _join(path, field)
+    where = join(path, field)
     if field not in value:
         yield missing(where)
     elif not isinstance(value[field], str):
@@ -209,7 +208,7 @@ def _walk_struct(kind: inspect.StructType, value: Any, path: str) -> Iterator[In
     if kind.tag_field is not None and value.get(kind.tag_field, kind.tag) != kind.tag:
         yield from _wrong_tag([kind], kind.tag_field, value, path)
     for field in kind.fields:
-        where = _join(path, field.encode_name)
+        where = join(path, field.encode_name)
         if field.encode_name in value:
             yield from _walk(field.type, value[field.encode_name], where)
         elif field.required:
@@ -219,16 +218,10 @@ def _walk_struct(kind: inspect.StructType, value: Any, path: str) -> Iterator[In
 def _walk_dict(kind: inspect.DictType, value: Any, path: str) -> Iterator[Invalid]:
     yield from _length(kind, value, path, "object")
     for key, item in value.items():
-        for problem in _walk(kind.key_type, key, _join(path, key)):
+        for problem in _walk(kind.key_type, key, join(path, key)):
             # OpenAI tells of a bad key at the object that holds it.
             yield Invalid(problem.message, param=path, code=problem.code)
-        yield from _walk(kind.value_type, item, _join(path, key))
-
-
-def _bare(kind: inspect.Type) -> inspect.Type:
-    while isinstance(kind, inspect.Metadata):
-        kind = kind.type
-    return kind
+        yield from _walk(kind.value_type, item, join(path, key))
 
 
 def _fits(kind: inspect.Type, value: Any) -> bool:
@@ -302,115 +295,9 @@ def _range(kind: inspect.IntType | inspect.FloatType, value: Any, path: str) -> 
 
 
 def _outside(path: str, word: str, side: str, code: str, sign: str, bound: float, value: Any) -> Invalid:
-    expected = f"{sign} {_show(bound)}"
+    expected = f"{sign} {show(bound)}"
     return Invalid(
-        f"Invalid '{path}': {word} {side} value. Expected a value {expected}, but got {_show(value)} instead.",
+        f"Invalid '{path}': {word} {side} value. Expected a value {expected}, but got {show(value)} instead.",
         param=path,
         code=f"{word}_{code}_value",
     )
-
-
-# --- wording --------------------------------------------------------------------------------------------------------
-
-
-def missing(path: str) -> Invalid:
-    """Return OpenAI's error for a parameter that is not there."""
-    return Invalid(f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter")
-
-
-def wrong_type(path: str, expected: str, value: Any) -> Invalid:
-    """Return OpenAI's error for a value of the wrong JSON type; `expected` has its article: "a string"."""
-    return Invalid(
-        f"Invalid type for '{path}': expected {expected}, but got {_got(value)} instead.",
-        param=path,
-        code="invalid_type",
-    )
-
-
-def invalid_value(path: str, value: str, supported: Sequence[Any]) -> Invalid:
-    """Return OpenAI's error for a word that is not in the list."""
-    words = one_of([f"'{word}'" for word in supported], "and")
-    return Invalid(
-        f"Invalid value: '{value[:SHOWN]}'. Supported values are: {words}.",
-        param=path,
-        code="invalid_value",
-    )
-
-
-def one_of(words: Sequence[str], last: str = "or") -> str:
-    """Join words as English does: `a`, `a or b`, `a, b, or c`."""
-    if len(words) < 3:
-        return f" {last} ".join(words)
-    return f"{', '.join(words[:-1])}, {last} {words[-1]}"
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
-def _show(value: float) -> str:
-    """Print a number as JSON has it, 2.0 as 2."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    text = msgspec.json.encode(value).decode() if isinstance(value, float) else str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _got(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int():
-            return "an integer"
-        case float():
-            return "a decimal number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
-
-
-def _expected(kinds: Sequence[inspect.Type]) -> str:
-    """Name the types OpenAI's way: `a string`, `one of a string or array of objects`."""
-    names: list[str] = []
-    for kind in kinds:
-        name = _noun(kind)
-        if name and name not in names:
-            names.append(name)
-    article = "an" if names[0][0] in "aeiou" else "a"
-    return f"{'one of ' if len(names) > 1 else ''}{article} {one_of(names)}"
-
-
-def _noun(kind: inspect.Type) -> str:
-    match _bare(kind):
-        case inspect.NoneType():
-            return ""
-        case inspect.BoolType():
-            return "boolean"
-        case inspect.IntType():
-            return "integer"
-        case inspect.FloatType():
-            return "decimal"
-        case inspect.StrType() | inspect.LiteralType():
-            return "string"
-        case inspect.ListType() as array:
-            return f"array of {_plural(array.item_type)}"
-        case _:
-            return "object"
-
-
-def _plural(kind: inspect.Type) -> str:
-    """Name what an array holds, `objects`, `strings`, `integer arrays`."""
-    bare = _bare(kind)
-    members = bare.types if isinstance(bare, inspect.UnionType) else (bare,)
-    nouns: list[str] = []
-    for member in members:
-        noun = _noun(member)
-        noun = "integer arrays" if noun.startswith("array of integer") else f"{noun}s"
-        if noun not in nouns:
-            nouns.append(noun)
-    return one_of(nouns)
