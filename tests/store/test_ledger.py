@@ -119,6 +119,29 @@ async def test_rows_that_end_together_share_a_commit(lone: Spot, begin: Begin) -
     assert len(written(store)) == 64
 
 
+async def test_rows_that_end_shortly_after_each_other_share_a_commit(lone: Spot, begin: Begin) -> None:
+    store = lone.open()
+    statements: list[str] = []
+    event.listen(store.engine, "connect", lambda connection, _: connection.set_trace_callback(statements.append))
+    store.engine.dispose()
+    ledger = begin(store)
+
+    tasks = []
+    for _ in range(6):
+        tasks.append(asyncio.ensure_future(ledger.write(entry())))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    inserts = [line for line in statements if line.startswith("INSERT INTO requests")]
+    assert 2 <= len(inserts) <= 4
+    assert len(written(store)) == 6
+    # And one that comes alone is there at once again.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    alone = asyncio.ensure_future(ledger.write(entry()))
+    await asyncio.sleep(0)
+    assert alone.done()
+
+
 async def test_rows_that_were_gathered_are_written_when_the_ledger_is_closed(lone: Spot, begin: Begin) -> None:
     store = lone.open()
     ledger = begin(store)
