@@ -18,7 +18,7 @@ from .conftest import free_port
 from .test_kill import daemon
 
 LINES = 120
-KILLS = 3
+KILLS = 2
 CONCURRENCY = 4
 
 

@@ -501,4 +501,4 @@ async def test_what_nobody_is_at_can_be_cancelled(start_proxy: Start, ollama: Fa
 
 def test_every_endpoint_of_a_batch_has_an_answer() -> None:
     assert set(get_args(Endpoint)) >= set(KINDS)
-    assert set(get_args(Endpoint)) == set(ANSWERS)
+    assert set(get_args(Endpoint)) <= set(ANSWERS)
