@@ -24,6 +24,8 @@ ROUNDS = 5
 REQUESTS = 200 if QUICK else 1000
 STREAMS = 10 if QUICK else 50
 SOAK = 2000 if QUICK else 20_000
+# Seconds between the chunks of a stream, where each is to come alone.
+PAUSE = 0.001
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -33,6 +35,20 @@ MESSAGES = [
 
 def body(**more: object) -> bytes:
     return json.dumps({"model": "bench", "messages": MESSAGES, **more}, separators=(",", ":")).encode()
+
+
+def responses_arms(port: int) -> list[Target]:
+    """Return one stream asked for by both of OpenAI's APIs, and kept."""
+
+    def asked(**more: object) -> bytes:
+        told = {"model": "bench", "input": MESSAGES, "temperature": 0, "max_output_tokens": 64, **more}
+        return json.dumps(told, separators=(",", ":")).encode()
+
+    return [
+        Target("chat", port, "/v1/chat/completions", b"", body(temperature=0, max_tokens=64, stream=True)),
+        Target("responses", port, "/v1/responses", b"", asked(stream=True, store=False)),
+        Target("responses, kept", port, "/v1/responses", b"", asked(stream=True)),
+    ]
 
 
 # What costs something beside the translation, all off, and all on with limits that are never reached.
@@ -124,6 +140,25 @@ async def streaming(targets: list[Target], processes: dict[str, Process]) -> Non
     row("  added to direct (µs)", "", *(f"{f - figures[0]:.0f}" for f in figures[1:]))
 
 
+async def responding(name: str, process: Process) -> None:
+    """Compare the same stream through both of OpenAI's APIs, on one daemon whose upstream pauses between the chunks:
+    each is a write of its own, as a model's tokens are. In a hurry they come in bundles, larger ones for a slower arm.
+    """
+    count = STREAMS // 2
+    targets = responses_arms(process.port)
+    cpu = dict.fromkeys((t.name for t in targets), 0.0)
+    for round in range(-1, ROUNDS):
+        for target in targets:
+            before = process.cpu()
+            await run(target, count=count, connections=8, stream=True)
+            # The first round only warms up.
+            cpu[target.name] += process.cpu() - before if round >= 0 else 0.0
+    row(name, "", *(t.name for t in targets))
+    each = [cpu[t.name] / (ROUNDS * count * CHUNKS) * 1e6 for t in targets]
+    row("  CPU a streamed chunk (µs)", "", *(f"{e:.1f}" for e in each))
+    row("  ratio to chat (at most 1.30)", "", "1.00", *(f"{e / each[0]:.2f}" for e in each[1:]))
+
+
 async def soak(oproxy: Target, process: Process) -> None:
     """Watch the memory of the arm that keeps the most."""
     idle = process.rss()
@@ -164,6 +199,16 @@ def daemon(home: Path, port: int, config: str) -> Process:
     return Process("-m", "ollama_proxy", "serve", "--port", str(port), "--config", str(file), port=port, env=env)
 
 
+def responses_apart(folder: Path) -> None:
+    """Run the arms of the Responses API, each config with a daemon and a slower upstream of its own."""
+    upstream = free_port()
+    backend = f'[backends.ollama]\ntype = "ollama"\nurl = "http://127.0.0.1:{upstream}"\n'
+    with Process("-m", "tests.bench.mock", str(upstream), str(PAUSE), port=upstream):
+        for name, config in (("Responses API", OFF), ("Responses API, with accounts", ON)):
+            with daemon(folder / name, free_port(), backend + config) as process:
+                asyncio.run(responding(name, process))
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -185,6 +230,7 @@ def main() -> None:
             processes = {"direct": mock, "bare aiohttp": plain, "oproxy": ours, "with accounts": all_on}
             row("", *(t.name for t in targets))
             asyncio.run(everything(targets, processes))
+        responses_apart(folder)
         row("start until it listens, median of 3 (ms)", "", "", "", f"{statistics.median(starts) * 1000:.0f}")
         helps(folder)
 

@@ -1,4 +1,5 @@
-"""An instant upstream: answers /api/chat like Ollama from bytes made beforehand. `python -m tests.bench.mock PORT`.
+"""An instant upstream: answers /api/chat like Ollama from bytes made beforehand. `python -m tests.bench.mock PORT
+[PAUSE]`: with so many seconds between the chunks of a stream.
 
 A bare asyncio protocol, so that what is measured is the proxy and not the mock.
 """
@@ -91,7 +92,8 @@ FIXED = {
 class Upstream(asyncio.Protocol):
     """One connection: requests in, prepared bytes out."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = 0.0) -> None:
+        self.pause = pause
         self.buffer = b""
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -131,16 +133,16 @@ class Upstream(asyncio.Protocol):
             if self.transport.is_closing():
                 return
             self.transport.write(piece)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
         self.transport.write(STREAM_END)
 
 
-async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=512)
+async def main(port: int, pause: float = 0.0) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Upstream(pause), "127.0.0.1", port, backlog=512)
     async with server:
         print("ready", flush=True)
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))
