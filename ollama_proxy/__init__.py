@@ -48,7 +48,9 @@ Layers; a module imports only from lower ones:
    `jobs`        what runs without a request: reloading the config
 5  `server/`     aiohttp.web, the only incoming HTTP; `app.build_app` puts the parts together, `routes` is the table,
                  `door` finds out who asks, `accounting` opens and tends the books, `tls` serves the certificate,
-                 `elsewhere` answers for all of OpenAI that is not ours: forwarded to a backend, or refused
+                 `elsewhere` answers for all of OpenAI that is not ours: forwarded to a backend, or refused;
+                 `answers` whole answers for whoever asks, `responses_ask` responses for requests, `runs` (in the
+                 background) and `responses_socket`; `shelf` what is kept for clients, and whose it is
    `daemon`      start, stop, status
 6  `cli/`        typer; one module per group of commands, loaded lazily
 
@@ -63,6 +65,7 @@ Invariants:
 - A client that leaves frees the model: leaving `Reply`'s context closes the backend's connection.
 - A row of the ledger is committed before the last byte of its answer is sent, unless the user wants it otherwise.
 - Keys are kept as digests; no key, prompt or body is in an error or in the daemon's log.
+- What is kept for a client belongs to its key; to all others it is not there.
 - What is reserved (limits, budgets, a turn) is settled once, however the request ends.
 """
 
