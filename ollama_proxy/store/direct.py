@@ -100,13 +100,13 @@ class Direct:
         return not refused
 
     def _come_round(self) -> None:
-        self._rounds += 1
-        over = self._rounds >= ROUNDS
-        if over and not self._gathered:
-            self._rounds, self._busy = 0, False
+        if not self._gathered:
+            # Each round that nobody needs costs one that comes alone some microseconds.
+            self._busy = False
             return
         self._loop.call_soon(self._come_round)
-        if over or len(self._gathered) >= MOST:
+        self._rounds += 1
+        if self._rounds >= ROUNDS or len(self._gathered) >= MOST:
             self.flush()
 
 
