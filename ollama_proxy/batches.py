@@ -203,14 +203,17 @@ class Runner:
         id = run.kept.batch.id
         if run.kept.batch.status == "cancelling":
             run.ending = "cancelled"
+        if run.ending is None:
+            # Before any line: it may have been cancelled, or have run out of time, while nobody was at it.
+            await self._look_after(run)
         async with self.lines.enlisted(run):
             while run.ending is None:
-                await self._look_after(run)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._until(run)):
+                        await run.stir.wait()
+                run.stir.clear()
                 if run.ending is None:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._until(run)):
-                            await run.stir.wait()
-                    run.stir.clear()
+                    await self._look_after(run)
             log.debug("batch %s ends: %s", id, run.ending)
         return run
 
@@ -240,6 +243,9 @@ class Runner:
 
     async def _finish(self, run: Run) -> None:
         kept, ending = run.now, run.ending
+        if kept.batch.status == "cancelling" and ending != "forgotten":
+            # Also when its last answer came in the very moment in which that was seen.
+            ending = "cancelled"
         if ending is None or ending == "forgotten":
             await asyncio.to_thread(clear, self.folder / kept.batch.id)
             return

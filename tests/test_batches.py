@@ -522,6 +522,39 @@ async def test_a_cancelled_batch_keeps_its_answers_and_says_of_the_rest_that_it_
     assert world.office.running == 0
 
 
+@pytest.mark.parametrize("seen", [True, False])
+async def test_cancelled_in_the_moment_of_its_last_answer_it_keeps_them_all(world: World, seen: bool) -> None:
+    async with world.process() as runner:
+        id = "batch_1"
+
+        def last() -> None:
+            if len(world.office.asked) == 6 and world.office.kept[id].batch.status == "in_progress":
+                world.cancel(runner, id)
+                if not seen:
+                    runner.lines.runs[id].stir.clear()
+
+        world.office.on_answer = last
+        batch = await world.status(world.submit(runner, TEXTS))
+
+    assert batch.status == "cancelled"
+    assert set(world.answers(batch)) | set(world.errors(batch)) == IDS
+
+
+async def test_out_of_time_while_nobody_was_at_it_nothing_more_is_asked(world: World) -> None:
+    async with world.process() as runner:
+        world.office.held.clear()
+        id = world.submit(runner, TEXTS)
+        await world.until(lambda: len(world.office.asked) == 2)
+    world.office.held.set()
+    async with world.process() as runner:
+        world.wall.forward(86400)
+        runner.start(id)
+        batch = await world.status(id)
+
+    assert batch.status == "expired"
+    assert len(world.office.asked) == 2
+
+
 async def test_cancelled_before_it_was_looked_through_it_has_no_results(world: World) -> None:
     async with world.process() as runner:
         id = world.submit(runner, TEXTS)
