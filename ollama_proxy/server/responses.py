@@ -54,7 +54,7 @@ def wants_background(body: bytes) -> bool:
     """Return whether nobody is to wait for the answer; what is wrong with the body is told later."""
     try:
         return _background.decode(body).background is True  # type: ignore[attr-defined]
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return False
 
 
