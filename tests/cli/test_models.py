@@ -149,5 +149,5 @@ async def test_the_whole_answer_is_printed_for_programs(oproxy: Shell) -> None:
     oproxy.ollama.play("/api/chat", [record('{"x": 1}', done=True, done_reason="stop")])
     schema = '{"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}'
     done = await oproxy("chat", "hi", "-m", "smollm2", "--json", "--schema", schema)
-    assert json.loads(done.out)["choices"][0]["message"]["content"] == '{"x": 1}'
+    assert json.loads(done.out)["output"][0]["content"][0]["text"] == '{"x": 1}'
     assert oproxy.ollama.asked("/api/chat")[0]["format"]["required"] == ["x"]

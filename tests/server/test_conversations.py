@@ -286,9 +286,7 @@ async def test_a_turn_of_the_responses_api_goes_on_with_a_conversation(setup: Se
     id = await begin(setup, said("You are Bob.", role="developer", id="msg_a"))
     for text in ("Hello.", "Who am I?"):
         setup.ollama.play("/api/chat", [record(f"To {text}"), DONE])
-        # The second turn brings what is there already, as some clients do.
-        items = [said("You are Bob.", role="developer", id="msg_a"), said(text)] if "?" in text else text
-        asked = {"model": "smollm2", "input": items, "conversation": {"id": id}, "stream": stream}
+        asked = {"model": "smollm2", "input": text, "conversation": {"id": id}, "stream": stream}
         async with setup.http.post("/v1/responses", json=asked) as response:
             assert response.status == 200
             await response.read()
@@ -298,6 +296,10 @@ async def test_a_turn_of_the_responses_api_goes_on_with_a_conversation(setup: Se
     first, second = setup.ollama.asked("/api/chat")
     assert [message["content"] for message in first["messages"]] == ["You are Bob.", "Hello."]
     assert [message["content"] for message in second["messages"]][:3] == ["You are Bob.", "Hello.", "To Hello."]
+    again = [said("You are Bob.", role="developer", id="msg_a"), said("And?")]
+    status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": again, "conversation": id})
+    assert (status, body["error"]["param"]) == (400, "input")
+    assert body["error"]["message"].startswith("Duplicate item found with id msg_a.")
     status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": "x", "conversation": "conv_x"})
     assert (status, body["error"]["message"]) == (404, "Conversation with id 'conv_x' not found.")
 
