@@ -12,6 +12,7 @@ from .. import tokens
 from ..errors import Invalid, MethodNotAllowed
 from ..stored import Stored
 from ..translate import responses, validate
+from ..translate.conversations import parse_item_query
 from ..translate.openapi import Route
 from ..translate.paging import parse_paging, unknown_cursor, write_page
 from ..translate.responses_items import items_of
@@ -30,6 +31,8 @@ from .shelf import kept, owner_of, sees
 __all__ = ["ROWS"]
 
 NAMED = Form(named=True, last=b"")
+# What a query says of the stream of a response that is kept.
+FOLLOWING = ("stream", "starting_after")
 _background = msgspec.json.Decoder(msgspec.defstruct("Background", [("background", Any, None), ("stream", Any, None)]))
 
 
@@ -93,6 +96,7 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     """GET /v1/responses/{id}, as it is or as a stream."""
     streamed = request.query.get("stream") in ("true", "1", "True")
     first = starting_after(request) + 1
+    request[BOOKS].ignored = parse_item_query(pair for pair in request.query.items() if pair[0] not in FOLLOWING)
     run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
     if run is not None:
         if streamed:
@@ -175,6 +179,7 @@ async def list_input_items(request: web.Request) -> web.StreamResponse:
     """GET /v1/responses/{id}/input_items."""
     thing = await found(request)
     paging = parse_paging(request.query.items())
+    request[BOOKS].ignored = parse_item_query(paging.rest)
     count: int = msgspec.json.decode(thing.data)["inputs"]
     page = await kept(
         request.app,

@@ -313,6 +313,18 @@ async def test_a_kept_response_is_streamed_from_any_place(setup: Setup, after: s
     assert numbers == list(range(int(after or -1) + 1, 9))
 
 
+async def test_what_a_query_asks_for_in_vain_is_named_and_what_nobody_knows_refused(setup: Setup) -> None:
+    made = await ask(setup)
+    for path in ("", "/input_items"):
+        url = f"{PATH}/{made['id']}{path}"
+        query = {"include[]": "reasoning.encrypted_content", "include_obfuscation": "true", "colour": "red"}
+        async with setup.http.get(url, params=query) as response:
+            assert response.status == 200
+            assert response.headers["x-oproxy-ignored"] == "include_obfuscation, colour"
+        async with setup.http.get(url, params={"include": "everything"}) as response:
+            assert (response.status, (await response.json())["error"]["param"]) == (400, "include")
+
+
 async def test_pages_of_input_items_are_walked_in_both_directions(setup: Setup) -> None:
     made = await ask(setup, input=[{"role": "user", "content": str(number)} for number in range(5)])
     for order in ("asc", "desc"):
