@@ -18,12 +18,10 @@ from ..account import Caller
 from ..batches import Runner
 from ..batchlines import Answer
 from ..blobs import gate
-from ..errors import ClientGone, Forbidden, Internal, Invalid, NotFound, OproxyError, Unauthorized
+from ..errors import ClientGone, Forbidden, Internal, Invalid, NotFound, OproxyError
 from ..policy import credentials
 from ..policy.batch import OVER, Batch, Creator, Kept, Retry, Status, cancelled
 from ..policy.books import Books
-from ..recorder import Record
-from ..recorder.daemonlog import request_id
 from ..sections_state import Batches
 from ..stored import Stored
 from ..translate import batches, paging, validate
@@ -40,9 +38,7 @@ from .keys import (
     CLERK,
     CLOCK,
     ENGINE,
-    KEYRING,
     NEW_ID,
-    RECORDER,
     SAY,
     TASKS,
     WALL,
@@ -50,6 +46,7 @@ from .keys import (
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, new_id, owner_of, sees
+from .unattended import caller_again, close_books, open_books
 
 __all__ = ["ROWS", "Desk", "prepare"]
 
@@ -137,9 +134,8 @@ class Desk:
         self, batch: Kept, body: bytes, *, behind: int, retry: Callable[[OproxyError], Retry | None]
     ) -> Answer | Retry:
         app, clerk = self._app, self._app[CLERK]
-        books = Books(app[CLOCK](), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
-        request_id.set(books.id)
-        books.behind, books.endpoint = behind, batch.batch.endpoint
+        books = open_books(app, batch.batch.endpoint)
+        books.behind = behind
         books.address, books.agent = batch.creator.address, batch.creator.agent
         try:
             clerk.ready()
@@ -162,36 +158,15 @@ class Desk:
         except Exception:
             log.exception("request %s of %s failed", books.id, batch.batch.id)
             status, answer, books.code = 500, msgspec.json.encode(Internal(books.id).body()), "internal"
-        books.status, books.ended = status, app[CLOCK]()
         books.tag = books.tag or batch.batch.id
-        await clerk.close(books)
-        self._record(books, body, answer)
+        await close_books(app, books, status, body, answer, aloud=False)
         return Answer(status, books.id, answer)
 
     def _caller(self, batch: Kept) -> Caller:
         """Return who asks: the key that made the batch, as it is now. Raises Unauthorized once it opens nothing."""
         creator = batch.creator
-        if not batch.owner:
-            return Caller(name=creator.name, address=creator.address, admin=creator.admin)
-        now = self._app[WALL]()
-        for key in self._app[KEYRING].all():
-            if key.id == batch.owner and key.revoked is None and (key.expires is None or key.expires > now):
-                return Caller(name=key.name, key=key, address=creator.address, admin=key.admin)
-        raise Unauthorized("The API key that made this batch is not valid any more.", code="invalid_api_key")
-
-    def _record(self, books: Books, body: bytes, answer: bytes) -> None:
-        if books.entry is not None and (recorder := self._app.get(RECORDER)) is not None:
-            recorder.record(
-                Record(
-                    entry=books.entry,
-                    method="POST",
-                    path=books.endpoint,
-                    request=body,
-                    answer=answer,
-                    ignored=books.ignored,
-                    headers={"user-agent": books.agent} if books.agent else {},
-                )
-            )
+        before = Caller(name=creator.name, address=creator.address, admin=creator.admin)
+        return caller_again(self._app, batch.owner, before)
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------

@@ -25,11 +25,14 @@ def open_books(app: web.Application, endpoint: str, *, id: str = "") -> Books:
     return books
 
 
-async def close_books(app: web.Application, books: Books, status: int, body: bytes, answer: bytes) -> None:
-    """Close the books of work that has ended, say its line, and record it."""
+async def close_books(
+    app: web.Application, books: Books, status: int, body: bytes, answer: bytes, *, aloud: bool = True
+) -> None:
+    """Close the books of work that has ended, and record it. `aloud`: say its line, as of a request."""
     books.status, books.ended = status, app[CLOCK]()
     await app[CLERK].close(books)
-    app[SAY](request_line("POST", books.endpoint, books, app[WALL]()))
+    if aloud:
+        app[SAY](request_line("POST", books.endpoint, books, app[WALL]()))
     if books.entry is not None and (recorder := app.get(RECORDER)) is not None:
         headers = {"user-agent": books.agent} if books.agent else {}
         recorder.record(
