@@ -230,6 +230,55 @@ def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(
     assert "2048" in str(caught.value)
 
 
+def test_a_response_has_text_and_true_usage_and_is_gone_on_from(client: openai.OpenAI, daemon: Daemon) -> None:
+    answer = client.responses.create(model=daemon.chat, input=QUESTION, temperature=0, max_output_tokens=16)
+    assert answer.output_text
+    assert answer.usage is not None
+    assert 1 <= answer.usage.output_tokens <= 16
+    assert answer.status in ("completed", "incomplete")
+    more = client.responses.create(
+        model=daemon.chat, input="And of Italy?", previous_response_id=answer.id, temperature=0, max_output_tokens=16
+    )
+    assert more.usage is not None
+    assert more.usage.input_tokens > answer.usage.input_tokens
+    assert len(client.responses.input_items.list(more.id).data) == 1
+    for id in (answer.id, more.id):
+        client.responses.delete(id)
+
+
+def test_a_streamed_response_is_the_same_as_a_whole_one(client: openai.OpenAI, daemon: Daemon) -> None:
+    ask: Any = {"model": daemon.chat, "input": QUESTION, "temperature": 0, "max_output_tokens": 24, "store": False}
+    whole = client.responses.create(**ask)
+    with client.responses.stream(**ask) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    assert final.output_text == whole.output_text
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert final.usage is not None
+    assert whole.usage is not None
+    assert final.usage.output_tokens == whole.usage.output_tokens
+
+
+def test_a_response_calls_the_tool_it_has_to(client: openai.OpenAI, daemon: Daemon) -> None:
+    tool: Any = {"type": "function", "strict": False, **WEATHER["function"]}
+    answer = client.responses.create(
+        model=daemon.tools, input="What is the weather in London?", tools=[tool], temperature=0, max_output_tokens=80,
+        tool_choice={"type": "function", "name": "get_weather"},
+    )  # fmt: skip
+    call: Any = answer.output[-1]
+    assert (call.type, call.name) == ("function_call", "get_weather")
+    assert isinstance(json.loads(call.arguments)["city"], str)
+
+
+def test_a_response_in_the_background_comes_to_its_end(client: openai.OpenAI, daemon: Daemon) -> None:
+    made = client.responses.create(model=daemon.chat, input=QUESTION, background=True, max_output_tokens=16)
+    assert made.status == "queued"
+    for event in client.responses.retrieve(made.id, stream=True):
+        assert event.type.startswith("response.")
+    assert client.responses.retrieve(made.id).status in ("completed", "incomplete")
+
+
 async def test_leaving_a_stream_frees_the_model(aclient: openai.AsyncOpenAI, daemon: Daemon) -> None:
     async with aclient:
         stream = await aclient.chat.completions.create(
