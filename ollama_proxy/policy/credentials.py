@@ -115,8 +115,12 @@ def incorrect(secret: str, why: str = "") -> Unauthorized:
 
 
 def check_endpoint(key: Key, path: str) -> None:
-    """Refuse a path that the key is not for."""
-    if key.endpoints and not allows(key.endpoints, path.rstrip("/") or "/"):
+    """Refuse a path that the key is not for. Who may use an endpoint may use what is below it: whoever can make a
+    response can also fetch it."""
+    path = path.rstrip("/") or "/"
+    patterns = [pattern.rstrip("/") or "/" for pattern in key.endpoints]
+    below = [f"{pattern}/*" for pattern in patterns if pattern != "/"]
+    if patterns and not allows((*patterns, *below), path):
         raise Forbidden(
             f"You have insufficient permissions for this operation: this API key is not allowed to use {path}.",
             code="insufficient_permissions",

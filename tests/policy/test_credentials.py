@@ -87,6 +87,16 @@ def test_a_model_outside_the_list_is_not_there() -> None:
     assert caught.value.body()["error"]["code"] == "model_not_found"
 
 
+def test_an_endpoint_opens_what_is_below_it_and_nothing_beside_it() -> None:
+    limited = key(endpoints=("/v1/responses", "/v1/files/", "/"))
+
+    for path in ("/v1/responses", "/v1/responses/resp_1/cancel", "/v1/files", "/v1/files/file-1/content", "/"):
+        credentials.check_endpoint(limited, path)
+    for path in ("/v1/responsesx", "/v1/response", "/v1/filesystem", "/v1/models"):
+        with pytest.raises(Forbidden):
+            credentials.check_endpoint(limited, path)
+
+
 def test_an_endpoint_outside_the_list_is_forbidden() -> None:
     limited = key(endpoints=("/v1/chat/*",))
 
