@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..errors import OproxyError, Unsupported
+from ..errors import Invalid, OproxyError, Unsupported
 from ..model import (
     Abilities,
     Ask,
     Audio,
     Call,
+    Capability,
     Completion,
     Embedding,
     File,
@@ -72,6 +73,7 @@ class OpenAIWire(Struct, frozen=True, kw_only=True):
     # --- chat ---------------------------------------------------------------------------------------------------
 
     def chat(self, ask: Ask, info: ModelInfo) -> Call:
+        _must(info, "completion", ask.model)
         body: Json = self._options(ask.options)
         body["model"] = info.id
         body["messages"] = list(self._messages(ask.messages))
@@ -209,6 +211,7 @@ class OpenAIWire(Struct, frozen=True, kw_only=True):
     # --- completions --------------------------------------------------------------------------------------------
 
     def complete(self, ask: Completion, info: ModelInfo) -> Call:
+        _must(info, "completion", ask.model)
         if ask.suffix is not None and self.llamacpp:
             raise Unsupported("Unsupported parameter: 'suffix' is not supported with this model.", param="suffix")
         body: Json = self._options(ask.options)
@@ -228,6 +231,7 @@ class OpenAIWire(Struct, frozen=True, kw_only=True):
     # --- embeddings ---------------------------------------------------------------------------------------------
 
     def embed(self, ask: Embedding, info: ModelInfo) -> Call:
+        _must(info, "embedding", ask.model)
         body: Json = self._options(ask.options)
         # base64 is a third of the size of numbers in decimal, and exact.
         body |= {"model": info.id, "input": ask.inputs, "encoding_format": "base64"}
@@ -279,6 +283,21 @@ LLAMACPP = OpenAIWire(
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
+
+
+WORK: Mapping[Capability, str] = {"completion": "write text", "embedding": "make embeddings"}
+
+
+def _must(info: ModelInfo, capability: Capability, asked: str) -> None:
+    """Refuse a model that is known not to do it: a server with one model for each kind of work would answer by
+    another."""
+    if not info.can(capability):
+        raise Invalid(
+            f"The model `{asked}` does not {WORK[capability]}. Choose one that does: `oproxy models list` shows what "
+            "each can.",
+            param="model",
+            code="unsupported_model",
+        )
 
 
 def _post(path: str, body: Json, *, stream: bool) -> Call:

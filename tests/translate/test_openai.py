@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_proxy.errors import Unsupported
+from ollama_proxy.errors import Invalid, Unsupported
 from ollama_proxy.model import (
     Ask,
     Audio,
@@ -54,6 +54,21 @@ def messages(*given: Message, wire: OpenAIWire = WIRE) -> list[dict[str, Any]]:
 
 def test_a_plain_question_sends_nothing_that_was_not_asked_for() -> None:
     assert sent() == {"model": "served", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+
+
+@pytest.mark.parametrize("wire", [WIRE, LLAMACPP])
+def test_a_model_is_not_asked_for_what_it_is_known_not_to_do(wire: OpenAIWire) -> None:
+    def info(*can: str) -> ModelInfo:
+        return ModelInfo(id="served", backend="b", capabilities=frozenset(can))
+
+    with pytest.raises(Invalid, match="`asked` does not write text") as caught:
+        wire.chat(Ask(model="asked", messages=HI), info("embedding"))
+    assert (caught.value.param, caught.value.code) == ("model", "unsupported_model")
+    with pytest.raises(Invalid, match="does not write text"):
+        wire.complete(Completion(model="asked", prompt="x"), info("embedding"))
+    with pytest.raises(Invalid, match="does not make embeddings"):
+        wire.embed(Embedding(model="asked", inputs=("x",)), info("completion", "tools"))
+    assert wire.embed(Embedding(model="asked", inputs=("x",)), info("embedding")).path == "/embeddings"
 
 
 def test_a_stream_asks_for_its_usage() -> None:
