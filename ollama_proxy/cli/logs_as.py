@@ -72,6 +72,8 @@ def refuse_if_cut(found: Found) -> None:
     if "cut" in done or "none" in done:
         why = "was too large to be kept whole" if "cut" in done else "was recorded without its body"
         raise Failure(f"Request {found.entry.id} {why}.")
+    if found.request is msgspec.UNSET and found.headers.get("content-type", "").startswith("multipart/"):
+        raise Failure(f"Request {found.entry.id} was an upload; what is uploaded is not recorded.")
     if "media" in done:
         tell("Images, sound and files are not in the log; put them in place of their hashes first.")
     if "redacted" in done:
@@ -105,7 +107,8 @@ def curl_words(found: Found) -> list[str]:
     words = ["curl", "-sS"]
     if streams(found):
         words.append("-N")
-    if found.method not in ("GET", "POST"):
+    # curl takes what has a body for a POST, and what has none for a GET.
+    if found.method != ("GET" if found.request is msgspec.UNSET else "POST"):
         words += ["-X", found.method]
     return words
 

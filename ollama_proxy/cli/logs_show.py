@@ -63,7 +63,7 @@ def books(found: Found) -> Iterator[tuple[str, str]]:
     yield "tokens", tokens(entry)
     yield "times", times(found)
     yield "cost", "" if entry.cost is None else money(entry.cost)
-    yield "list", "" if entry.listed is None else f"{money(entry.listed)} on {clean(entry.asked)}"
+    yield "list", "" if entry.listed is None else " on ".join(filter(None, (money(entry.listed), clean(entry.asked))))
     yield "ignored", clean(", ".join(found.ignored))
     for side, done in found.altered.items():
         yield "kept", f"the {side} not as it was: {', '.join(WORDS.get(word, word) for word in done)}"

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from aiohttp import web
 from typer.main import get_command
@@ -21,7 +22,7 @@ from typer.main import get_command
 from ollama_proxy.account import Entry
 from ollama_proxy.cli import logs
 from ollama_proxy.cli.failure import Failure
-from ollama_proxy.cli.logs_as import written
+from ollama_proxy.cli.logs_as import Form, written
 from ollama_proxy.cli.logs_filter import Filter, status_test
 from ollama_proxy.cli.logs_said import answer_sections
 from ollama_proxy.cli.logs_section import text_of
@@ -412,6 +413,21 @@ async def test_every_python_program_compiles() -> None:
 async def test_json_is_the_body_alone(oproxy: Shell) -> None:
     oproxy.record(item(1, NASTY))
     assert json.loads((await oproxy("show", "--as", "json")).out) == NASTY
+
+
+def test_a_post_without_a_body_stays_one() -> None:
+    asked = msgspec.structs.replace(found(item(1)), request=msgspec.UNSET)
+    assert written(asked, "curl", "http://h").startswith("curl -sS -X POST ")
+    assert "-X" not in written(msgspec.structs.replace(asked, method="GET"), "curl", "http://h")
+
+
+@pytest.mark.parametrize("form", ["curl", "python", "httpie", "json"])
+def test_an_upload_is_not_written_as_something_else(form: Form) -> None:
+    asked = msgspec.structs.replace(
+        found(item(1)), request=msgspec.UNSET, headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    with pytest.raises(Failure, match="upload"):
+        written(asked, form, "http://h")
 
 
 @pytest.mark.parametrize("done", ["cut", "none"])
