@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -61,10 +62,8 @@ async def test_a_hostile_body_is_refused_in_openais_form(setup: Setup, body: dic
         shapes.check("ErrorResponse", data)
 
 
-@pytest.mark.parametrize("depth", [200, 900, 960, 975, 985, 1000, 5000])
 @pytest.mark.parametrize("place", ["tools", "items", "metadata", "schema", "parameters", "choice"])
-async def test_what_is_nested_deeply_is_no_failure_of_ours(setup: Setup, place: str, depth: int) -> None:
-    deep = "[" * depth + "]" * depth
+async def test_what_is_nested_deeply_is_no_failure_of_ours(setup: Setup, place: str) -> None:
     body = {
         "tools": '"tools":[{"type":"web_search","x":%s}]',
         "items": '"input":[{"role":"user","content":"x"},{"type":"web_search_call","id":"ws_1","x":%s}]',
@@ -73,22 +72,20 @@ async def test_what_is_nested_deeply_is_no_failure_of_ours(setup: Setup, place: 
         "parameters": '"tools":[{"type":"function","name":"f","parameters":{"a":%s}}]',
         "choice": '"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"mcp","x":%s}]}',
     }[place]
-    text = '{"model":"smollm2","input":"x",' + body % deep + "}"
-    if place == "items":
-        text = text.replace('"input":"x",', "")
-    for more in ("", '"stream":true,', '"background":true,'):
-        sent = "{" + more + text[1:]
+    asked = "" if place == "items" else '"input":"x",'
+    for depth, more in itertools.product(
+        (200, 900, 975, 985, 1000, 5000), ("", '"stream":true,', '"background":true,')
+    ):
+        sent = '{"model":"smollm2",' + asked + more + body % ("[" * depth + "]" * depth) + "}"
         async with setup.http.post(PATH, data=sent, headers={"content-type": "application/json"}) as response:
             data = await response.read()
-            assert response.status in (200, 400), data
-            assert b"event: error" not in data
-        if response.status != 200:
+        assert response.status in (200, 400), data
+        assert b"event: error" not in data
+        if more or response.status != 200:
             continue
-        if not more:
-            id = json.loads(data)["id"]
-            for path in ("", "/input_items", "?stream=true"):
-                async with setup.http.get(f"{PATH}/{id}{path}") as response:
-                    assert response.status == 200
+        for path in ("", "/input_items", "?stream=true"):
+            async with setup.http.get(f"{PATH}/{json.loads(data)['id']}{path}") as response:
+                assert response.status == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff", b'{"model":"smollm2","input":"\\ud800"}'])
