@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ContextTooLong, OproxyError, Overloaded, RateLimited, UpstreamBusy
+from ..errors import ContextTooLong, OproxyError, Overloaded, QuotaExceeded, RateLimited, UpstreamBusy
 from ..events import Logprob, Usage
 
 __all__ = ["error_of", "text_part", "token_of", "usage_of"]
@@ -49,6 +49,9 @@ def error_of(error: OproxyError) -> Json:
     match error:
         case RateLimited():
             code = "rate_limit_exceeded"
+        case QuotaExceeded():
+            # Trying again does not help, which the code of the limits would mean to a client.
+            code = "insufficient_quota"
         case UpstreamBusy() | Overloaded():
             code = "server_is_overloaded"
         case ContextTooLong():

@@ -229,6 +229,8 @@ def test_the_usage_of_several_calls_is_their_sum() -> None:
         (errors.UpstreamBusy("busy"), "server_is_overloaded"),
         (errors.Overloaded("full", wait=1), "server_is_overloaded"),
         (errors.ContextTooLong(limit=10, tokens=20), "context_length_exceeded"),
+        (errors.RateLimited("slowly", wait=1), "rate_limit_exceeded"),
+        (errors.QuotaExceeded(), "insufficient_quota"),
         (errors.Invalid("no"), "invalid_prompt"),
         (errors.Internal("req_1"), "server_error"),
     ],
