@@ -137,6 +137,8 @@ class Desk:
         books = open_books(app, batch.batch.endpoint)
         books.behind = behind
         books.address, books.agent = batch.creator.address, batch.creator.agent
+        # In the books also where the key is none any more.
+        books.caller = Caller(name=batch.creator.name, address=batch.creator.address)
         try:
             clerk.ready()
             books.caller = caller = self._caller(batch)

@@ -443,6 +443,8 @@ async def test_a_key_that_is_revoked_half_way_opens_nothing_any_more(start_proxy
         assert len(errors) == 2
         assert {each["response"]["status_code"] for each in errors.values()} == {401}
         assert len(ollama.asked("/api/chat")) == 1
+    booked_rows = [row for row in rows() if row["endpoint"] == "/v1/chat/completions"]
+    assert [(row["caller"], row["status"]) for row in booked_rows].count(("one", 401)) == 2
 
 
 async def test_nobody_who_waits_is_delayed_by_a_batch(setup: Setup, client: Client) -> None:
