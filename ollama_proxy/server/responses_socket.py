@@ -208,6 +208,8 @@ def read(text: str) -> dict[str, Any]:
     if not isinstance(frame, dict):
         raise Invalid("Invalid message: expected an object.", code="invalid_type")
     kind = frame.get("type")
+    if kind is None:
+        raise Invalid("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
     if kind != "response.create":
         raise Invalid(
             f"Invalid value: {str(kind)[:100]!r}. Supported values are: 'response.create'.",

@@ -235,6 +235,13 @@ async def test_whatever_is_sent_is_answered_and_the_connection_lives_on(setup: S
             assert end["type"] == "response.completed" or end["status"] in (400, 404), end
 
 
+async def test_a_frame_without_a_type_is_told_so(setup: Setup) -> None:
+    async with setup.http.ws_connect(PATH) as ws:
+        await ws.send_str("{}")
+        error = (await heard(ws))[-1]["error"]
+    assert (error["param"], error["code"]) == ("type", "missing_required_parameter")
+
+
 async def test_the_sdk_connects(setup: Setup) -> None:
     pytest.importorskip("websockets", reason="the SDK's extra [realtime]")
     setup.ollama.play("/api/chat", [record("Hel"), record("lo"), done()])
