@@ -102,7 +102,7 @@ def show(id: Id, as_json: Json = False, config: Config = None) -> None:
     echo(f"{'tokens':<10} {usage['input_tokens']:,} in, {usage['output_tokens']:,} out")
     for name in ("created", "in_progress", "finalizing", "cancelling", *sorted(OVER), "expires"):
         if (at := batch[f"{name}_at"]) and not (name == "expires" and batch["status"] in OVER):
-            echo(f"{name:<11}{when(at)}")
+            echo(f"{name.removesuffix('_progress'):<10} {when(at)}")
     for each in faults(batch):
         echo(f"{'error':<10} {each}")
 
