@@ -43,7 +43,7 @@ class Objects:
         """Keep new objects; `pieces` are those of the first. StoreError (IntegrityError its cause) if one is there."""
         with self._writing() as connection:
             connection.execute(insert(schema.objects), [row_of(thing) for thing in things])
-            append(connection, things[0].id, pieces)
+            put(connection, things[0].id, pieces, first=0)
 
     def get(self, id: str, *, kind: str, owner: str | None) -> Stored | None:
         """Return an object, or None."""
@@ -239,15 +239,19 @@ def sought(id: str) -> str:
 
 def append(connection: Connection, id: str, pieces: Sequence[Piece]) -> None:
     """Put pieces behind those that are there."""
-    if not pieces:
-        return
-    last = connection.scalar(select(func.max(PIECES.number)).where(PIECES.object == id))
-    first = 0 if last is None else last + 1
+    if pieces:
+        last = connection.scalar(select(func.max(PIECES.number)).where(PIECES.object == id))
+        put(connection, id, pieces, first=0 if last is None else last + 1)
+
+
+def put(connection: Connection, id: str, pieces: Sequence[Piece], *, first: int) -> None:
+    """Put pieces where none are, from the number `first` on."""
     rows = [
         {"object": id, "number": first + place, "id": piece.id, "data": piece.data.decode()}
         for place, piece in enumerate(pieces)
     ]
-    connection.execute(insert(schema.pieces), rows)
+    if rows:
+        connection.execute(insert(schema.pieces), rows)
 
 
 def ordered(query: Select[Any], column: ColumnElement[Any], ascending: bool) -> Select[Any]:
