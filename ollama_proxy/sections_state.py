@@ -26,7 +26,9 @@ class Files(Struct, frozen=True, kw_only=True):
     max_size: Annotated[
         int, help("Largest file in one request; one that comes in parts may have 8GiB.", size=True, ge=1)
     ] = 512 * MIB
-    max_total: Annotated[int, help("Most that all files may take together; what goes beyond is refused.", size=True, ge=1)] = 10 * 1024 * MIB
+    max_total: Annotated[
+        int, help("Most that all files may take together; what goes beyond is refused.", size=True, ge=1)
+    ] = 10 * 1024 * MIB
 
 
 class Batches(Struct, frozen=True, kw_only=True):
