@@ -16,7 +16,7 @@ import platformdirs
 from aiohttp import web
 
 from ..blobs import Sink
-from ..errors import InsufficientStorage, Invalid, Overloaded
+from ..errors import InsufficientStorage, Invalid, NotFound, Overloaded
 from ..stored import Page, Stored
 from ..translate import files, paging
 from ..translate.openapi import Route
@@ -223,7 +223,11 @@ async def file_content(request: web.Request) -> web.StreamResponse:
     record = await found(request)
     path = request.app[BLOBS].path(record["id"])
     if not await asyncio.to_thread(path.is_file):
-        raise files.no_file(record["id"])
+        # Daemons may share a database, but each keeps its bytes on its own disk.
+        raise NotFound(
+            f"The content of '{record['id']}' is not kept on this machine. Ask the daemon that it was uploaded to.",
+            param="id",
+        )
     headers = {
         "content-type": "application/octet-stream",
         "content-disposition": files.disposition(record["filename"]),

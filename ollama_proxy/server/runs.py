@@ -189,9 +189,10 @@ class Runs:
         thing = stored_of(app, prepared)
 
         def put(objects: Objects) -> bool:
+            # What was cancelled by another daemon of the same database stays so.
             done = objects.change(
-                thing.id, kind=KIND, owner=None, status=thing.status, data=thing.data, expires=thing.expires,
-                pieces=spoken,
+                thing.id, kind=KIND, owner=None, only=("queued", "in_progress"), status=thing.status, data=thing.data,
+                expires=thing.expires, pieces=spoken,
             )  # fmt: skip
             if done and prepared.request.stream:
                 objects.add(events_of(app, prepared, frames))
