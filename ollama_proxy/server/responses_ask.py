@@ -259,8 +259,8 @@ async def answered(
 ) -> AsyncGenerator[list[Event]]:
     """Yield the events of the answer; a prompt that is too long is made shorter first, where that is wanted."""
     engine = app[ENGINE]
-    ask = prepared.ask
-    for attempt in range(SHORTENINGS + 1):
+    ask, attempt = prepared.ask, 0
+    while True:
         begun = False
         try:
             async with aclosing(await engine.chat(ask, target, books)) as batches:
@@ -269,29 +269,31 @@ async def answered(
                     yield batch
             return
         except ContextTooLong as exc:
-            if begun or attempt == SHORTENINGS:
-                raise
-            ask = shorter(app, prepared, ask, books, exc)
+            attempt = SHORTENINGS if begun else attempt
+            ask = shorter(app, prepared, ask, books, exc, attempt)
+            attempt += 1
 
 
 async def answered_whole(app: web.Application, prepared: Prepared, target: Target, books: Books) -> list[Event]:
     """The same, all events at once."""
-    ask = prepared.ask
-    for _ in range(SHORTENINGS):
+    ask, attempt = prepared.ask, 0
+    while True:
         try:
             return await app[ENGINE].chat_whole(ask, target, books)
         except ContextTooLong as exc:
-            ask = shorter(app, prepared, ask, books, exc)
-    return await app[ENGINE].chat_whole(ask, target, books)
+            ask = shorter(app, prepared, ask, books, exc, attempt)
+            attempt += 1
 
 
-def shorter(app: web.Application, prepared: Prepared, ask: Ask, books: Books, error: ContextTooLong) -> Ask:
-    """Return a shorter question; raises the error where it must not be shortened, or cannot be."""
-    if prepared.request.truncation != "auto":
-        raise error
-    less = shorten(ask, tokens=error.tokens, limit=error.limit)
+def shorter(
+    app: web.Application, prepared: Prepared, ask: Ask, books: Books, error: ContextTooLong, attempt: int
+) -> Ask:
+    """Return a shorter question; raises the error where it must not be shortened, or cannot be. `attempt`: how often it
+    was shortened before."""
+    wanted = prepared.request.truncation == "auto" and attempt < SHORTENINGS
+    less = shorten(ask, tokens=error.tokens, limit=error.limit) if wanted else None
     if less is None:
-        raise error
+        raise responses.too_long(error) from error
     # What was reserved for the longer one is given back; the shorter one asks anew.
     app[ENGINE].gate.settle(books, None, None)
     books.limits = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import Invalid
+from ..errors import ContextTooLong, Invalid
 from ..model import Ask, Format, Message, Reasoning, Sampling, Text
 from .chat_tools import shallow
 from .responses_items import Items, parse_items
@@ -20,7 +20,7 @@ from .shapes_chat import FormatObject, FormatText, JsonObject
 from .shapes_responses import ConversationRef, CountRequest, FormatSchema, ResponsesRequest
 from .validate import ignored_keys
 
-__all__ = ["Question", "check", "conversation_id", "count_ask", "echo", "exclusive", "parse"]
+__all__ = ["Question", "check", "conversation_id", "count_ask", "echo", "exclusive", "parse", "too_long"]
 
 # Parameters no local model can follow, each with the values that ask for nothing.
 NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -80,6 +80,16 @@ def exclusive(previous: str | None, conversation: str | ConversationRef | None) 
             param="previous_response_id",
             code="mutually_exclusive_parameters",
         )
+
+
+def too_long(error: ContextTooLong) -> Invalid:
+    """Return the error of a prompt that does not fit in this endpoint's words, with the numbers."""
+    text = "Your input exceeds the context window of this model. Please adjust your input and try again."
+    if error.tokens is not None and error.limit is not None:
+        text += f" It has {error.tokens} tokens, of {error.limit} that fit."
+    fresh = ContextTooLong(limit=error.limit, tokens=error.tokens, param="input")
+    fresh.message = text
+    return fresh
 
 
 def conversation_id(value: str | ConversationRef | None) -> str | None:

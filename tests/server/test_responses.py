@@ -341,7 +341,8 @@ async def test_a_prompt_that_is_too_long_loses_its_oldest_turns_where_that_is_wa
     body = {"model": "smollm2", "input": turns, "instructions": "Be brief."}
     setup.ollama.play("/api/chat", "ctx-chat-truncate-false-stream")
     status, answer, _ = await setup.post("/v1/responses", body)
-    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "context_length_exceeded", "input")
+    assert answer["error"]["message"].startswith("Your input exceeds the context window of this model.")
     setup.ollama.play("/api/chat", "ctx-chat-truncate-false-stream")
     setup.ollama.play("/api/chat", [record("Hi"), done()])
     response = await ask(setup, **body, truncation="auto")
