@@ -47,7 +47,10 @@ async def serve_socket(request: web.Request) -> web.WebSocketResponse:
     size = request.app[ENGINE].snapshot.settings.server.max_body
     ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=size, autoping=True)
     ws.headers.update(head(request))
-    await ws.prepare(request)
+    try:
+        await ws.prepare(request)
+    except web.HTTPBadRequest as exc:
+        raise Invalid(f"The WebSocket handshake is wrong: {exc.text}.") from exc
     # The endpoint of its turns.
     conversation = Socket(request, ws)
     turns = request.app[TASKS].start(conversation.run(), name="responses-socket")

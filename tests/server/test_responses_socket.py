@@ -235,6 +235,12 @@ async def test_whatever_is_sent_is_answered_and_the_connection_lives_on(setup: S
             assert end["type"] == "response.completed" or end["status"] in (400, 404), end
 
 
+async def test_a_wrong_handshake_is_told_what_is_wrong(setup: Setup) -> None:
+    headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "99"}
+    async with setup.http.get(PATH, headers=headers) as response:
+        assert (response.status, "99" in (await response.json())["error"]["message"]) == (400, True)
+
+
 async def test_a_frame_without_a_type_is_told_so(setup: Setup) -> None:
     async with setup.http.ws_connect(PATH) as ws:
         await ws.send_str("{}")
