@@ -205,6 +205,9 @@ def facts_of(settings: Settings, state: daemon.State | None, url: str, key: str)
         msgspec.to_builtins(settings.models.options), asked=chat.id, info=chat, num_ctx=settings.models.num_ctx
     )
     can = chat.capabilities
+    backend = settings.backends.get(chat.backend)
+    if backend is not None and backend.type == "embedded":
+        facts = facts._replace(window_by=f"backends.{chat.backend}.context")
     return facts._replace(
         model=chat.id.removesuffix(":latest"),
         embedding=embedding.id.removesuffix(":latest") if embedding is not None else "",

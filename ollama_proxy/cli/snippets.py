@@ -16,7 +16,8 @@ __all__ = ["TOOLS", "Facts", "Snippet"]
 
 class Facts(NamedTuple):
     """What a tool is told. `url` ends in /v1; `window` is in tokens, input and answer together; `embedding` is "" where
-    there is no model for it; `ca` is the authority to trust, "" if none need be named."""
+    there is no model for it; `ca` is the authority to trust, "" if none need be named. `window_by` is the setting that
+    makes the window larger."""
 
     url: str
     key: str
@@ -26,6 +27,7 @@ class Facts(NamedTuple):
     tools: bool = True
     vision: bool = False
     ca: str = ""
+    window_by: str = "models.num_ctx"
 
     @property
     def output(self) -> int:
@@ -314,7 +316,7 @@ def narrow(facts: Facts) -> list[str]:
     """Return a word about the window where it is small for an agent."""
     if facts.window >= AGENT_WINDOW:
         return []
-    more = f"oproxy config set models.num_ctx {AGENT_WINDOW}"
+    more = f"oproxy config set {facts.window_by} {AGENT_WINDOW}"
     return [f"A window of {facts.window} tokens is small for an agent; where there is memory for more: {more}"]
 
 

@@ -262,6 +262,13 @@ def test_claude_code_is_told_when_to_sum_up(window: int, percent: str | None) ->
     assert any("small for an agent" in note for note in snippet.notes) is (window < 32_768)
 
 
+def test_a_small_window_is_made_larger_by_the_setting_that_it_has() -> None:
+    own = FACTS._replace(window=2048, window_by="backends.b.context")
+    for facts, setting in ((FACTS._replace(window=2048), "models.num_ctx"), (own, "backends.b.context")):
+        notes = "\n".join(TOOLS["codex"](facts).notes)
+        assert f"oproxy config set {setting} 32768" in notes
+
+
 def test_opencode_and_vs_code_read_their_json() -> None:
     found = json.loads(TOOLS["opencode"](FACTS).text)
     assert found["model"] == 'oproxy/odd"model'
