@@ -23,9 +23,10 @@ FOLDERS = ("CONFIG", "DATA", "STATE", "CACHE", "RUNTIME")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hear Ctrl-C: a shell that starts a suite in the background has it ignored, and what is ignored is inherited by
-    every program that a test starts, which could then not be interrupted."""
-    for number in (signal.SIGINT, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])):
+    """Hear Ctrl-C and the end of the terminal: a shell that starts a suite in the background (or nohup) has them
+    ignored, and what is ignored is inherited by every program that a test starts, which could then not be interrupted.
+    """
+    for number in (signal.SIGINT, *(getattr(signal, name) for name in ("SIGQUIT", "SIGHUP") if hasattr(signal, name))):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
