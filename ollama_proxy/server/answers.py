@@ -37,7 +37,7 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
     passes = engine.passes(target, "/chat/completions")
     ask = None if passes else await inputs.with_files(app, chat.parse_shape(shape, fields), books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
-    keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
+    keeper = await stored_chat.keeper(app, shape, fields, books, id, created) if shape.store else None
     if ask is None:
         sent = await inputs.sent_with_files(app, fields, books)
         body = await relay_whole(app, books, "/chat/completions", sent, target)

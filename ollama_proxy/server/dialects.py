@@ -11,17 +11,13 @@ from ..translate import messages_errors, ollama_front_write
 __all__ = ["Dialect", "dialect_of"]
 
 
-def no_headers(ours: Mapping[str, str]) -> Mapping[str, str]:
-    return {}
-
-
 class Dialect(NamedTuple):
     """How one API tells an error: its body, by the error and the request's id, and its status; and what its answers
     carry beside our own headers."""
 
     body: Callable[[OproxyError, str], Any]
     status: Callable[[OproxyError], int]
-    headers: Callable[[Mapping[str, str]], Mapping[str, str]] = no_headers
+    headers: Callable[[Mapping[str, str]], Mapping[str, str]] | None = None
 
 
 OPENAI = Dialect(lambda error, _: error.body(), lambda error: error.status)

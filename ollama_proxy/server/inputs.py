@@ -14,7 +14,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from ..errors import NotFound
-from ..model import Ask, File, Part, ToolResult
+from ..model import Ask, File, Part, Text, ToolResult
 from ..policy.books import Books
 from .files import read_file
 from .keys import ENGINE
@@ -46,7 +46,7 @@ class Reader:
 
 async def with_files(app: web.Application, ask: Ask, books: Books) -> Ask:
     """Return a question with the content of the files it names. Raises NotFound and Invalid."""
-    if not any(named(part) for message in ask.messages for part in message.parts):
+    if not names_files(ask):
         return ask
     reader = Reader(app, books)
     messages = [
@@ -54,6 +54,15 @@ async def with_files(app: web.Application, ask: Ask, books: Books) -> Ask:
         for message in ask.messages
     ]
     return replace(ask, messages=tuple(messages))
+
+
+def names_files(ask: Ask) -> bool:
+    """Return whether a question names files. Loops, since every request is looked through."""
+    for message in ask.messages:
+        for part in message.parts:
+            if type(part) is not Text and named(part):
+                return True
+    return False
 
 
 def named(part: Part) -> bool:

@@ -217,7 +217,8 @@ def head(request: web.Request) -> dict[str, str]:
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
     if judge := books.notes.get("moderation"):
         headers["x-oproxy-moderation"] = header_text(str(judge))
-    headers |= dialect_of(request.path).headers(headers)
+    if (own := dialect_of(request.path).headers) is not None:
+        headers |= own(headers)
     if origin := request.headers.get("origin"):
         settings = request.app[ENGINE].snapshot.settings
         if origin_known(request, origin, settings.server.cors_origins):
