@@ -91,13 +91,15 @@ class Borrowed:
             self.waited = await self._turn.__aenter__()
             self.begun = True
         except BaseException:
-            await self._done()
+            if self._done():
+                await self._member.release()
             raise
         try:
             return await self._opening.__aenter__()
         except BaseException as exc:
             await self._turn.__aexit__(type(exc), exc, exc.__traceback__)
-            await self._done()
+            if self._done():
+                await self._member.release()
             raise
 
     async def __aexit__(
@@ -108,13 +110,14 @@ class Borrowed:
         finally:
             if self._turn is not None:
                 await self._turn.__aexit__(kind, value, trace)
-            await self._done()
+            if self._done():
+                await self._member.release()
 
-    async def _done(self) -> None:
+    def _done(self) -> bool:
+        """Count it out; returns whether its backend waits to be let go."""
         self._member.running -= 1
         self._member.behind -= self._behind
-        if self._member.retired:
-            await self._member.release()
+        return self._member.retired
 
 
 class Fleet:

@@ -90,7 +90,9 @@ def sent_key(headers: Mapping[str, str]) -> str | None:
 
 def browsers_key(headers: Mapping[str, str]) -> str | None:
     """Return the key among the protocols of a WebSocket, where OpenAI has browsers put it: they can send no headers."""
-    for offered in headers.get("sec-websocket-protocol", "").split(","):
+    if (protocols := headers.get("sec-websocket-protocol")) is None:
+        return None
+    for offered in protocols.split(","):
         if offered.strip().startswith(BROWSERS):
             return offered.strip()[len(BROWSERS) :]
     return None

@@ -108,7 +108,8 @@ def in_words(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _in_words(message: Message) -> Message:
-    if not any(isinstance(part, ToolCall | ToolResult) for part in message.parts):
+    kinds = {type(part) for part in message.parts}
+    if ToolCall not in kinds and ToolResult not in kinds:
         return message
     parts: list[Part] = []
     for part in message.parts:

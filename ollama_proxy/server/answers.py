@@ -35,14 +35,16 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
     passes = engine.passes(target, "/chat/completions")
-    ask = None if passes else await inputs.with_files(app, chat.parse_shape(shape, fields), books)
+    ask = None if passes else chat.parse_shape(shape, fields)
+    if ask is not None and inputs.names_files(ask):
+        ask = await inputs.with_files(app, ask, books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     keeper = await stored_chat.keeper(app, shape, fields, books, id, created) if shape.store else None
     if ask is None:
         sent = await inputs.sent_with_files(app, fields, books)
         body = await relay_whole(app, books, "/chat/completions", sent, target)
         return body if keeper is None else await keeper.passed(body)
-    events = await engine.chat_whole(stored_chat.told(ask, books), target, books)
+    events = await engine.chat_whole(stored_chat.told(ask, books) if shape.store else ask, target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
     body = chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy)
     if keeper is not None:

@@ -30,8 +30,14 @@ DIALECTS: tuple[tuple[str, Dialect], ...] = (
 )
 
 
+OTHERS = tuple(prefix for prefix, _ in DIALECTS)
+
+
 def dialect_of(path: str) -> Dialect:
     """Return the dialect of a path."""
+    # One look for all of them: every answer is asked about.
+    if not path.startswith(OTHERS):
+        return OPENAI
     for prefix, dialect in DIALECTS:
         if path.startswith(prefix):
             return dialect

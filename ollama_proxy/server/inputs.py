@@ -20,7 +20,7 @@ from .files import read_file
 from .keys import ENGINE
 from .shelf import seen_by
 
-__all__ = ["sent_with_files", "with_files"]
+__all__ = ["names_files", "sent_with_files", "with_files"]
 
 Fields = dict[str, msgspec.Raw]
 
