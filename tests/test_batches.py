@@ -586,7 +586,9 @@ async def test_an_input_that_is_deleted_half_way_ends_the_batch_with_what_it_has
     async with world.process() as runner:
 
         def gone() -> None:
-            (world.folder / "file-in1").unlink(missing_ok=True)
+            # Two run at once: the third is begun when one of them is written down.
+            if len(world.office.asked) >= 3:
+                (world.folder / "file-in1").unlink(missing_ok=True)
 
         world.office.on_answer = gone
         batch = await world.status(world.submit(runner, TEXTS))
