@@ -101,6 +101,7 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     if run is not None:
         if streamed:
             return await send(request, run.follow(first))
+        await run.kept()
         return json_bytes(msgspec.json.encode(run.response))
     thing = await found(request)
     response = msgspec.json.decode(thing.data)["response"]

@@ -22,7 +22,7 @@ from ..errors import ClientGone, Internal, OproxyError
 from ..events import Event, Fail
 from ..policy.books import Books
 from ..stored import Stored
-from ..translate.responses_replay import documents
+from ..translate.responses_replay import ENDED, documents
 from .accounting import data_folder
 from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, TASKS, WALL
 from .responses_ask import KIND, Prepared, answered, expiry, keep_conversation, pieces_of, prepare, stored_of
@@ -68,6 +68,12 @@ class Run:
         self.done = done
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+    async def kept(self) -> None:
+        """Return when what has ended is kept too: whoever is told of its end may go on from it at once."""
+        if self.response["status"] in ENDED:
+            async for _ in self.follow(len(self.frames)):
+                pass
 
     async def follow(self, first: int = 0) -> AsyncIterator[list[bytes]]:
         """Yield the events from the number `first` on, as they come."""
