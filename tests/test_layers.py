@@ -1,4 +1,4 @@
-"""The package's order, held by reading its source: what may import what, and how long things may be."""
+"""The package's order, checked by reading its source: what may import what, and how long a function may be."""
 
 from __future__ import annotations
 
@@ -94,7 +94,6 @@ HARMLESS = frozenset({"urllib.parse"})
 # Stand on their own above the pure layers' rule.
 IMPURE = frozenset({"tasks", "assets"})
 
-FILE_LINES = 400
 FUNCTION_LINES = 50
 
 
@@ -155,8 +154,6 @@ def violations(source: str, place: tuple[str, ...]) -> list[str]:
         found.append(f"{where}: does not say what it is for")
     if source and not source.endswith("\n"):
         found.append(f"{where}: does not end with a line feed")
-    if (count := source.count("\n")) > FILE_LINES:
-        found.append(f"{where}: {count} lines, more than {FILE_LINES}")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             count = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -223,7 +220,6 @@ def test_every_row_of_the_layer_table_is_in_use() -> None:
         (("helpers",), "", "no layer"),
         (("engine",), "x = 1", "what it is for"),
         (("engine",), '"""x"""', "line feed"),
-        (("engine",), '"""x"""\n' + "\n" * 400, "401 lines"),
         (("engine",), '"""x"""\ndef f():\n' + "    x = 1\n" * 50, "f has 51 lines"),
     ],
 )

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .client import Api, ApiError, connect
+from .client import Api, ApiError, connect, run
 from .failure import Failure
 from .output import echo, errors, print_json, print_table, tell
 
@@ -33,20 +32,11 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A batch's id, as submit and list print it.")]
 
-T = TypeVar("T")
 
 HEADERS = ("ID", "STATUS", "ANSWERED", "FAILED", "TOTAL", "ENDPOINT", "CREATED")
 OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 # Seconds between looks at a batch.
 LOOK = 0.5
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; what the API refuses becomes a message and exit status 1."""
-    try:
-        return asyncio.run(work)
-    except ApiError as exc:
-        raise Failure(exc.message) from exc
 
 
 @app.command()

@@ -9,10 +9,10 @@ import io
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -21,8 +21,11 @@ from aiohttp import web
 from .. import __version__, certs, daemon, framing
 from ..server.app import build_app
 from ..settings import Loaded, load
+from .failure import Failure
 
-__all__ = ["ENDS", "Api", "ApiError", "connect", "load_settings"]
+__all__ = ["ENDS", "Api", "ApiError", "connect", "load_settings", "run"]
+
+T = TypeVar("T")
 
 # Until the first byte of an answer: loading a big model may take minutes.
 PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
@@ -213,3 +216,11 @@ async def connect(config: Path | None) -> AsyncIterator[Api]:
             yield Api(session, f"http://{host}:{port}", inside=True, token=token)
     finally:
         await runner.cleanup()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; what the API refuses becomes a message and exit status 1."""
+    try:
+        return asyncio.run(work)
+    except ApiError as exc:
+        raise Failure(exc.message) from exc

@@ -9,17 +9,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import aiohttp
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from .client import Api, ApiError, connect
+from .client import Api, ApiError, connect, run
 from .failure import Failure
 from .output import echo, errors, interactive, print_json, print_table, size, tell
 
@@ -37,16 +37,7 @@ Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Files' ids.")]
 # What is larger goes up in parts: OpenAI's limit of one request, and of a part.
 AT_ONCE, PART = 512 * 1024**2, 64 * 1024**2
 
-T = TypeVar("T")
 Told = Callable[[int], None]
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; what the API refuses becomes a message and exit status 1."""
-    try:
-        return asyncio.run(work)
-    except ApiError as exc:
-        raise Failure(exc.message) from exc
 
 
 def path_of(id: str) -> str:

@@ -6,19 +6,17 @@ printed once, when it is made; alone in a pipe, so that it can be caught in a va
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from ..policy.when import NotATime, parse_when
-from .client import ApiError, connect, load_settings
+from .client import connect, load_settings, run
 from .failure import Failure
 from .output import echo, interactive, print_json, print_table, tell
 
@@ -58,7 +56,6 @@ Admin = Annotated[
     bool | None, typer.Option("--admin/--no-admin", help="Whether it may manage keys and models.", show_default=False)
 ]
 
-T = TypeVar("T")
 
 KINDS = {
     "rpm": "requests_per_minute",
@@ -70,14 +67,6 @@ KINDS = {
 HEADERS = ("NAME", "KEY", "STATE", "CREATED", "EXPIRES", "MODELS", "LIMITS", "BUDGET", "TAGS", "ID")
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(usd|\$|tokens?)\s*/\s*(day|month)", re.IGNORECASE)
 DAY = 86400.0
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; what the API refuses becomes a message and exit status 1."""
-    try:
-        return asyncio.run(work)
-    except ApiError as exc:
-        raise Failure(exc.message) from exc
 
 
 @app.command()

@@ -6,12 +6,10 @@ file, which a running daemon reads at once.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -27,7 +25,7 @@ from rich.progress import (
 
 from .. import configfile
 from ..settings import default_path
-from .client import Api, ApiError, connect, load_settings
+from .client import Api, connect, load_settings, run
 from .failure import Failure
 from .output import echo, errors, interactive, print_json, print_table, size, tell
 
@@ -42,16 +40,6 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or BACKEND/NAME.")]
-
-T = TypeVar("T")
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; what the API refuses becomes a message and exit status 1."""
-    try:
-        return asyncio.run(work)
-    except ApiError as exc:
-        raise Failure(exc.message) from exc
 
 
 # --- looking ------------------------------------------------------------------------------------------------------

@@ -185,9 +185,7 @@ def _policies(asked: Mapping[str, str], answers: Sequence[Answer]) -> dict[str, 
     found: dict[str, float] = {}
     for name, answer in zip(asked, answers, strict=True):
         text = re.sub(r"<think>.*?</think>", "", answer.text, flags=re.DOTALL)
-        said = re.search(r"<score>\s*(yes|no)\b", text, re.IGNORECASE) or re.search(
-            r"\b(yes|no)\b", text, re.IGNORECASE
-        )
+        said = SCORE.search(text) or YES_NO.search(text)
         if said is None:
             return None
         likely = _likely(Answer(said[1], answer.tokens), "yes", "no")

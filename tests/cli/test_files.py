@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from ollama_proxy.cli import files
-from ollama_proxy.cli.client import Api, ApiError
+from ollama_proxy.cli.client import Api, ApiError, run
 from ollama_proxy.cli.failure import Failure
 from tests.conftest import BOOKLESS
 from tests.server.filing import TOKEN, Desk, desk
@@ -156,7 +156,7 @@ def test_what_the_api_refuses_becomes_a_message() -> None:
         raise ApiError("No such File object: x")
 
     with pytest.raises(Failure, match="No such File object: x"):
-        files.run(refused())
+        run(refused())
 
 
 def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
