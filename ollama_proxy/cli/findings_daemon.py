@@ -8,12 +8,14 @@ import shutil
 import socket
 import subprocess
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from .. import __version__
 from ..backends.ollama import resolve_url
+from ..policy.lag import BLOCKED
 from .client import ApiError, connect
 from .findings import Finding, Scene, State, public
 
@@ -45,7 +47,16 @@ async def check_daemon(scene: Scene) -> list[Finding]:
     if health["version"] != __version__:
         what = f"it is oproxy {health['version']}, and this command is {__version__}"
         found.append(Finding("daemon", "warning", what, state.url, "oproxy stop, then oproxy serve --detach"))
+    found += loop_finding(health.get("loop"), state.log)
     return found
+
+
+def loop_finding(loop: dict[str, Any] | None, log: str | None) -> list[Finding]:
+    """Warn of an event loop that was blocked in the last minute. A daemon that is older does not tell."""
+    if loop is None or loop["max_ms"] <= BLOCKED * 1000:
+        return []
+    what = f"it answered nobody for {loop['max_ms']:.0f} ms in the last minute"
+    return [Finding("daemon", "warning", what, log or "", "the daemon's log names the requests of that time")]
 
 
 # --- ports --------------------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import aiohttp
 import typer
 
 from .. import daemon
+from ..policy.lag import BLOCKED
 from .client import Api, ApiError
 from .failure import Failure
 from .output import echo, errors, interactive, print_json, print_table, tell
 
-__all__ = ["status", "stop"]
+__all__ = ["blocked_text", "status", "stop"]
 
 # A daemon that lives answers at once; its backends may take a connection's time to be found dead.
 PATIENCE = aiohttp.ClientTimeout(total=20)
@@ -82,6 +83,8 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
         out.append(("logs", recorder["error"] or f"{recorder['dropped']} requests were not recorded"))
     if (limits := health.get("limits")) is not None:
         out.append(("limits", "shared" if limits["ok"] else "the shared server is away; counted in memory"))
+    if text := blocked_text(health.get("loop")):
+        out.append(("loop", text))
     out += [("budget", alert_text(alert)) for alert in health.get("alerts", ())]
     out += [
         ("queue", f"{each['backend']}/{each['model']}: {each['running']} running, {each['waiting']} waiting")
@@ -89,6 +92,13 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
         if each["waiting"]
     ]
     return out
+
+
+def blocked_text(loop: dict[str, Any] | None) -> str:
+    """Return what is to be said of an event loop that was blocked in the last minute; "" for one that was not."""
+    if loop is None or loop["max_ms"] <= BLOCKED * 1000:
+        return ""
+    return f"BLOCKED for {loop['max_ms']:.0f} ms in the last minute: all requests waited; the log names them"
 
 
 def alert_text(alert: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ from .keys import (
     FAILURES,
     KEYRING,
     LEAVING,
+    LOOP_WATCH,
     NEW_ID,
     RELOADER,
     RUNS,
@@ -50,6 +51,7 @@ from .keys import (
     UPLOADS,
     WALL,
 )
+from .loop_watch import LoopWatch
 from .middleware import edge
 from .pages import DOCUMENT
 from .routes import ROUTES, add_routes
@@ -84,7 +86,7 @@ def build_app(
     app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
-    app[TASKS] = Tasks()
+    app[TASKS], app[LOOP_WATCH] = Tasks(), LoopWatch(clock, wall)
     app[LEAVING] = set()
     app[FAILURES] = MemoryLimiter(clock)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
@@ -132,6 +134,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks.start(app[KEYRING].run(), name="keys")
     tasks.start(accounting.look_after(app), name="ledger")
     tasks.start(sweep.run(app), name="sweep")
+    tasks.start(app[LOOP_WATCH].run(), name="loop-watch")
     tasks.start(warm(app), name="prices")
     yield
     await tasks.aclose()

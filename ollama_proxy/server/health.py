@@ -11,7 +11,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..backends.fleet import Member
-from .keys import BOOKS, CLERK, ENGINE, RECORDER, STARTED, WALL
+from .keys import BOOKS, CLERK, ENGINE, LOOP_WATCH, RECORDER, STARTED, WALL
 from .reply import json_bytes
 
 __all__ = ["health", "survey"]
@@ -41,6 +41,7 @@ async def survey(app: web.Application) -> dict[str, Any]:
         "started": int(started),
         "uptime": round(app[WALL]() - started, 1),
         "config": app[STARTED]["config"],
+        "loop": app[LOOP_WATCH].state(),
         "backends": list(backends),
         **accounts(app),
     }

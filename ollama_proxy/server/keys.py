@@ -20,6 +20,7 @@ from ..tasks import Tasks
 from .accounts import Accounts
 
 if TYPE_CHECKING:
+    from .loop_watch import LoopWatch
     from .runs import Runs
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "FAILURES",
     "KEYRING",
     "LEAVING",
+    "LOOP_WATCH",
     "NEW_ID",
     "RECORDER",
     "RELOADER",
@@ -65,6 +67,8 @@ UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
+# How long the event loop was blocked.
+LOOP_WATCH: web.AppKey[LoopWatch] = web.AppKey("loop_watch")
 # What is called when the daemon begins to end: connections that would stay open for ever close themselves.
 LEAVING: web.AppKey[set[Callable[[], None]]] = web.AppKey("leaving")
 RELOADER = web.AppKey("reloader", Reloader)

@@ -24,8 +24,9 @@ from ..settings import Settings
 from .dialects import dialect_of
 from .door import enter, needs_accounts
 from .groups import group_of
-from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, NEW_ID, RECORDER, SAY, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, LOOP_WATCH, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
+from .loop_watch import INTERVAL
 from .recording import record
 
 __all__ = ["edge", "error_response", "head", "tell"]
@@ -67,6 +68,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[BOOKS] = books
     request_id.set(books.id)
     clerk = app[CLERK]
+    watch = app[LOOP_WATCH]
+    watch.running[books.id] = request
     try:
         response = await guarded(request, handler, app[ENGINE].snapshot.settings)
     except OproxyError as exc:
@@ -82,6 +85,9 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = error_response(Internal(books.id), request)
     finally:
         books.ended = clock()
+        del watch.running[books.id]
+        if books.ended - books.started > INTERVAL:
+            watch.ended.append(request)
         if books.status == ClientGone.status:
             clerk.close_now(books)
             tell(request, books, b"")
