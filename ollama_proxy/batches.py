@@ -138,6 +138,9 @@ class Runner:
             await self._go_on(kept)
 
     async def _go_on(self, kept: Kept) -> None:
+        if kept.fault is not None:
+            await self._fail(kept, (kept.fault,))
+            return
         try:
             found = await asyncio.to_thread(self._scan, kept)
         except FileNotFoundError:

@@ -20,12 +20,11 @@ from ..batchlines import Answer
 from ..blobs import gate
 from ..errors import ClientGone, Forbidden, Internal, Invalid, NotFound, OproxyError
 from ..policy import credentials
-from ..policy.batch import OVER, Batch, Creator, Kept, Retry, Status, cancelled
+from ..policy.batch import OVER, Batch, Creator, Fault, Kept, Retry, Status, cancelled
 from ..policy.books import Books
 from ..sections_state import Batches
 from ..stored import Stored
 from ..translate import batches, paging, validate
-from ..translate.files import no_file
 from ..translate.openapi import Route
 from ..translate.shapes_batches import BatchRequest
 from .answers import ANSWERS
@@ -185,9 +184,9 @@ async def create_batch(request: web.Request) -> web.Response:
     if caller.key is not None:
         credentials.check_endpoint(caller.key, shape.endpoint)
     file = await file_of(app, shape.input_file_id, sees(request))
-    if file is None:
-        raise no_file(shape.input_file_id)
-    if file["purpose"] != "batch":
+    # OpenAI looks for the file only after it has answered: the batch fails.
+    fault = Fault(**batches.no_input(shape.input_file_id)._asdict()) if file is None else None
+    if file is not None and file["purpose"] != "batch":
         raise Invalid(
             f"Invalid 'input_file_id': the purpose of the file must be 'batch', but it is '{file['purpose']}'.",
             param="input_file_id",
@@ -209,6 +208,7 @@ async def create_batch(request: web.Request) -> web.Response:
         output=new_id(app, "file-", 24),
         errors=new_id(app, "file-", 24),
         lifetime=shape.output_expires_after.seconds if shape.output_expires_after is not None else None,
+        fault=fault,
     )
     await begin(app, made, now)
     return written(batch)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import Invalid, NotFound
+from .organization import ORGANIZATION
 from .validate import missing, wrong_type
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "compact",
     "empty",
     "no_batch",
+    "no_input",
     "number_of",
     "too_large",
     "too_many",
@@ -235,6 +237,15 @@ def empty() -> Problem:
 def too_many() -> Problem:
     return Problem(
         "too_many_tasks", f"A batch may have at most {MOST_LINES} requests. Please split the file.", "input_file_id"
+    )
+
+
+def no_input(id: str) -> Problem:
+    """Return what OpenAI says of an input file that is not there, or not this client's."""
+    return Problem(
+        "invalid_request",
+        f"Cannot find file {id[:100]}, or organization {ORGANIZATION} does not have access to it.",
+        "file_id",
     )
 
 

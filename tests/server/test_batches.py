@@ -206,9 +206,7 @@ async def test_a_wrong_request_is_refused_as_openai_does(
 async def test_what_is_missing_or_not_there_is_named(client: Client) -> None:
     status, answer = await client.post("/v1/batches", {})
     assert (status, answer["error"]["code"]) == (400, "missing_required_parameter")
-    asked = {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion_window": "24h"}
-    status, answer = await client.post("/v1/batches", asked)
-    assert (status, answer["error"]["message"]) == (404, "No such File object: file-x")
+    asked = {"endpoint": "/v1/embeddings", "completion_window": "24h"}
     asked["input_file_id"] = await client.upload(b"x", purpose="user_data")
     status, answer = await client.post("/v1/batches", asked)
     assert (status, answer["error"]["param"]) == (400, "input_file_id")
@@ -217,6 +215,25 @@ async def test_what_is_missing_or_not_there_is_named(client: Client) -> None:
     assert (await client.post("/v1/batches/batch_x/cancel"))[0] == 404
     assert (await client.get("/v1/batches?after=batch_x"))[0] == 400
     assert (await client.get("/v1/batches?limit=101"))[0] == 400
+
+
+@pytest.mark.parametrize("id", ["file-nonexistent-xyz", "../../etc/passwd", "file-\0", "x" * 5000])
+async def test_a_batch_of_a_file_that_is_not_there_fails_as_at_openai(client: Client, id: str) -> None:
+    asked = {"input_file_id": id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    status, made = await client.post("/v1/batches", asked)
+    assert (status, made["status"], made["errors"]) == (200, "validating", None)
+    over = await client.over(made["id"])
+    assert over["status"] == "failed"
+    assert over["failed_at"] is not None
+    assert over["errors"]["data"] == [
+        {
+            "code": "invalid_request",
+            "line": None,
+            "message": f"Cannot find file {id[:100]}, or organization org-oproxy does not have access to it.",
+            "param": "file_id",
+        }
+    ]
+    assert over["request_counts"] == {"total": 0, "completed": 0, "failed": 0}
 
 
 async def test_an_unknown_key_is_named_and_every_null_is_accepted(setup: Setup, client: Client) -> None:
@@ -385,9 +402,11 @@ async def test_a_key_sees_its_own_batches_only(start_proxy: Start, ollama: FakeO
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
         }
-        assert (await other.post("/v1/batches", asked))[0] == 404
+        status, foreign = await other.post("/v1/batches", asked)
+        assert (status, foreign["status"]) == (200, "validating")
+        assert (await other.over(foreign["id"]))["errors"]["data"][0]["param"] == "file_id"
         own = Client(http, WORD)
-        assert [each["id"] for each in (await own.get("/v1/batches"))[1]["data"]] == [made["id"]]
+        assert {each["id"] for each in (await own.get("/v1/batches"))[1]["data"]} == {made["id"], foreign["id"]}
 
 
 async def test_each_line_is_one_row_of_the_ledger_however_often_it_was_tried(
