@@ -80,9 +80,12 @@ class Engine:
 
     # --- finding the model ------------------------------------------------------------------------------------
 
-    async def route(self, asked: str, kind: str | None, books: Books, *, name: str | None = None) -> Target:
-        """Return which model of which backend answers `asked`; `name` is what stands for it. Raises ModelNotFound, or
-        the error of a backend that is away (the model may well be there)."""
+    async def route(
+        self, asked: str, kind: str | None, books: Books, *, name: str | None = None, fetch: bool = True
+    ) -> Target:
+        """Return which model of which backend answers `asked`; `name` is what stands for it. Raises ModelNotFound,
+        which with `fetch` says how to fetch the model, or the error of a backend that is away (the model may well be
+        there)."""
         # For the books and the headers; a client may call a model whatever it likes.
         books.asked = asked[:200]
         name = name or asked
@@ -96,7 +99,7 @@ class Engine:
             down = self.fleet.down()
             if down and len(down) == len(self.fleet.members):
                 raise down[0]
-            near = self.snapshot.names.near(name, await self.fleet.listed())
+            near = self.snapshot.names.near(name, await self.fleet.listed(), fetch=fetch)
             raise ModelNotFound(name, hint=near)
         books.backend, books.served = target.info.backend, target.info.id
         return target

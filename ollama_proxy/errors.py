@@ -135,7 +135,7 @@ class ModelNotFound(NotFound):
         shown = model if len(model) <= 200 else f"{model[:200]}…"
         text = f"The model `{shown}` does not exist or you do not have access to it."
         super().__init__(f"{text} {hint}".rstrip())
-        self.model, self.hint = model, hint
+        self.model, self.shown, self.hint = model, shown, hint
 
 
 class MethodNotAllowed(OproxyError):
@@ -154,17 +154,19 @@ class Unauthorized(OproxyError):
 
 class RateLimited(OproxyError):
     """Too much asked in too short a time: 429. `type` is what there was too much of, "requests" or "tokens"; `wait` is
-    the time in seconds until the same request would be let in (None: never, it is larger than the whole limit)."""
+    the time in seconds until the same request would be let in (None: never, it is larger than the whole limit). `rate`
+    is the limit in words, "50 requests per minute", where it is one."""
 
     status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(self, message: str, *, type: str = "requests", wait: float | None) -> None:
+    def __init__(self, message: str, *, type: str = "requests", wait: float | None, rate: str = "") -> None:
         # What is larger than its limit is refused again however often it is tried.
         headers = {"x-should-retry": "false"} if wait is None else retry_headers(wait)
         super().__init__(message, headers=headers)
         self.type = type
         self.wait = wait
+        self.rate = rate
 
 
 class QuotaExceeded(OproxyError):

@@ -9,8 +9,8 @@ import pytest
 
 from ollama_proxy.declared import kind_of
 from ollama_proxy.sections import GROUPS
-from ollama_proxy.server.elsewhere import Table
 from ollama_proxy.server.groups import GROUP_OF, group_of
+from ollama_proxy.server.urls import Table
 from tests.conftest import Start
 from tests.openai_routes import README, SHIPPED, TABLE, methods, readme, shipped, table
 

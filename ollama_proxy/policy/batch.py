@@ -143,8 +143,8 @@ class Creator(Struct, frozen=True, kw_only=True):
 
 class Kept(Struct, frozen=True, kw_only=True):
     """A batch as it is kept. `output` and `errors` are the ids that its results will have, `lifetime` the seconds they
-    are kept (None: for ever). `fault` is what makes it fail before a line is read. `ending` is the state it comes to once
-    all its lines are written; then nothing is asked any more, whatever happens in between."""
+    are kept (None: for ever). `fault` is what makes it fail before a line is read. `ending` is the state it comes to
+    once all its lines are written; then nothing is asked any more, whatever happens in between."""
 
     batch: Batch
     owner: str

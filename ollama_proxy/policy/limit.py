@@ -50,6 +50,13 @@ WORDS: dict[str, str] = {
     "tpd": "tokens per day (TPD)",
     "concurrent": "concurrent requests",
 }
+RATES: dict[str, str] = {
+    "rpm": "requests per minute",
+    "rpd": "requests per day",
+    "tpm": "tokens per minute",
+    "tpd": "tokens per day",
+    "concurrent": "concurrent requests",
+}
 MORE = "Visit https://platform.openai.com/account/rate-limits to learn more."
 
 
@@ -232,6 +239,7 @@ def refusal(verdict: Verdict, *, model: str, organization: str) -> RateLimited:
             f"Rate limit reached for {where}: Limit {charge.capacity}, Used {used(charge, level)}, Requested {asked}. "
             f"Please try again in {duration(verdict.wait)}. {MORE}"
         )
-    error = RateLimited(text, type="tokens" if charge.tokens else "requests", wait=verdict.wait)
+    kind = "tokens" if charge.tokens else "requests"
+    error = RateLimited(text, type=kind, wait=verdict.wait, rate=f"{charge.capacity:,} {RATES[charge.kind]}")
     error.headers |= headers(verdict)
     return error

@@ -2,7 +2,7 @@
 
 A name is looked up in this order: the user's exact aliases; the models as the backends list them (`:latest` may be
 left out, `backend/model` chooses a backend, and a name that fits nowhere is tried again without regard to case); the
-user's globs, in the order of the file; and last OpenAI's usual names, so that a tool with a hard-coded model works.
+exact aliases again, with `:latest` behind them as Ollama lists them; the user's globs, in the order of the file; and last OpenAI's usual names, so that a tool with a hard-coded model works.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Names:
             return _target(self._follow(asked, models, kind), asked, "alias")
         if found := _find(asked, models, self._place, kind):
             return Target(found, asked, "listed")
+        if (bare := asked.removesuffix(":latest")) in self._exact:
+            return _target(self._follow(bare, models, kind), asked, "alias")
         for pattern, name in self._globs:
             if fnmatchcase(asked, pattern):
                 return _target(self._follow(name, models, kind, came=asked), asked, "glob")
@@ -84,8 +86,9 @@ class Names:
                 found[name] = target
         return found
 
-    def near(self, asked: str, listed: Sequence[ModelInfo]) -> str:
-        """Return a hint for a name that was not found: what is near it, and how to fetch it."""
+    def near(self, asked: str, listed: Sequence[ModelInfo], *, fetch: bool = True) -> str:
+        """Return a hint for a name that was not found: what is near it, and how to fetch it. `fetch` is False where
+        that would not help: a model that is to be deleted."""
         if asked in self._exact:
             return f"It is an alias of `{self._exact[asked]}`, which no backend has."
         if self._openai_names and (embeds := _openai(asked)) is not None:
@@ -98,7 +101,7 @@ class Names:
         hints = []
         if near:
             hints.append(f"Did you mean {' or '.join(f'`{name}`' for name in near)}?")
-        if _pullable(asked):
+        if fetch and _pullable(asked):
             hints.append(f"To fetch it: `oproxy models pull {asked}`.")
         return " ".join(hints)
 

@@ -1,4 +1,5 @@
-"""Whose refusals a path speaks: OpenAI's everywhere, but at the neighbours' doors their own."""
+"""Whose form a refusal has: OpenAI's, but Ollama's below /api, and Anthropic's below /v1/messages and wherever a client
+says that it is one of Anthropic's."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import OproxyError
 from ..translate import messages_errors, ollama_front_write
 
-__all__ = ["Dialect", "dialect_of"]
+__all__ = ["VERSION", "Dialect", "dialect_of"]
 
 
 class Dialect(NamedTuple):
@@ -23,22 +24,17 @@ class Dialect(NamedTuple):
 OPENAI = Dialect(lambda error, _: error.body(), lambda error: error.status)
 OLLAMA = Dialect(lambda error, _: ollama_front_write.error_body(error), lambda error: error.status)
 
-# By how a path begins; the rest is OpenAI's.
-DIALECTS: tuple[tuple[str, Dialect], ...] = (
-    ("/v1/messages", Dialect(messages_errors.body, messages_errors.status, messages_errors.headers)),
-    ("/api/", OLLAMA),
-)
+ANTHROPIC = Dialect(messages_errors.body, messages_errors.status, messages_errors.headers)
+
+# The header that Anthropic requires of every request, and by which its clients are known on paths that others have too.
+# https://platform.claude.com/docs/en/api/versioning
+VERSION = "anthropic-version"
 
 
-OTHERS = tuple(prefix for prefix, _ in DIALECTS)
-
-
-def dialect_of(path: str) -> Dialect:
-    """Return the dialect of a path."""
-    # One look for all of them: every answer is asked about.
-    if not path.startswith(OTHERS):
-        return OPENAI
-    for prefix, dialect in DIALECTS:
-        if path.startswith(prefix):
-            return dialect
+def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect:
+    """Return the dialect of a request."""
+    if path.startswith("/api/"):
+        return OLLAMA
+    if path.startswith("/v1/messages") or VERSION in headers:
+        return ANTHROPIC
     return OPENAI

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, NotFound, OproxyError, TooLarge
+from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, OproxyError, TooLarge
 from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
@@ -28,6 +28,7 @@ from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, LOOP_WATCH, NEW_ID, REC
 from .line import request_line
 from .loop_watch import INTERVAL
 from .recording import record
+from .urls import ANY, invalid_url, methods_of
 
 __all__ = ["edge", "error_response", "head", "tell"]
 
@@ -126,7 +127,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
             "Add it to cors_origins under [server] to let it in."
         )
     if request.method == "OPTIONS":
-        return preflight()
+        return await preflight(request)
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].wait()
     if (request.content_length or 0) > server.max_body and not (
@@ -140,7 +141,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
     except web.HTTPRequestEntityTooLarge as exc:
         raise too_large(server.max_body) from exc
     except web.HTTPNotFound as exc:
-        raise NotFound(f"Invalid URL ({request.method} {request.path})") from exc
+        raise invalid_url(request) from exc
     except web.HTTPMethodNotAllowed as exc:
         allowed = ", ".join(sorted(exc.allowed_methods))
         error = MethodNotAllowed(
@@ -185,15 +186,19 @@ def origin_known(request: web.Request, origin: str, allowed: tuple[str, ...]) ->
     return origin_allowed(origin, allowed)
 
 
-def preflight() -> web.Response:
-    """Answer OPTIONS: no key is needed, and nothing is done."""
+async def preflight(request: web.Request) -> web.Response:
+    """Answer OPTIONS with the methods of the path: no key is needed, and nothing is done. Raises NotFound."""
+    methods = ANY if request.path == "*" else await methods_of(request)
+    asked = request.headers.get("access-control-request-method", "")
+    if not methods:
+        # A browser would hide the refusal from its page if it were told here.
+        if not (asked.isascii() and asked.isalpha() and len(asked) < 20):
+            raise invalid_url(request)
+        methods = frozenset({asked})
+    allowed = ", ".join(sorted({*methods, "OPTIONS"}))
     return web.Response(
         status=204,
-        headers={
-            "allow": "GET, POST, DELETE, OPTIONS",
-            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
-            "access-control-max-age": "600",
-        },
+        headers={"allow": allowed, "access-control-allow-methods": allowed, "access-control-max-age": "600"},
     )
 
 
@@ -223,7 +228,7 @@ def head(request: web.Request) -> dict[str, str]:
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
     if judge := books.notes.get("moderation"):
         headers["x-oproxy-moderation"] = header_text(str(judge))
-    if (own := dialect_of(request.path).headers) is not None:
+    if (own := dialect_of(request.path, request.headers).headers) is not None:
         headers |= own(headers)
     if origin := request.headers.get("origin"):
         settings = request.app[ENGINE].snapshot.settings
@@ -247,7 +252,7 @@ def header_text(text: str) -> str:
 
 def error_response(error: OproxyError, request: web.Request) -> web.Response:
     """Write a refusal in the form of the API that was asked."""
-    dialect = dialect_of(request.path)
+    dialect = dialect_of(request.path, request.headers)
     return web.Response(
         status=dialect.status(error),
         body=msgspec.json.encode(dialect.body(error, request[BOOKS].id)),

@@ -14,6 +14,7 @@ from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
 from ..translate import messages_models, models
+from .dialects import VERSION
 from .keys import BOOKS, ENGINE
 from .middleware import head
 from .reply import json_bytes
@@ -31,10 +32,6 @@ __all__ = [
 ]
 
 
-# The header by which Anthropic's clients are told from OpenAI's, whose paths these are too.
-ANTHROPIC = "anthropic-version"
-
-
 async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models: what the backends list, and the aliases."""
     engine = request.app[ENGINE]
@@ -43,7 +40,7 @@ async def list_models(request: web.Request) -> web.Response:
     if (key := request[BOOKS].caller.key) is not None and key.models:
         listed = tuple(info for info in listed if credentials.allows(key.models, info.id))
         aliases = {name: info for name, info in aliases.items() if credentials.allows(key.models, name)}
-    if ANTHROPIC in request.headers:
+    if VERSION in request.headers:
         return json_bytes(messages_models.write_list(listed, aliases, request.query, when=when))
     return json_bytes(models.write_list(listed, aliases))
 
@@ -53,7 +50,7 @@ async def retrieve_model(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     asked = request.match_info["model"]
     target = await engine.route(asked, None, request[BOOKS])
-    if ANTHROPIC in request.headers:
+    if VERSION in request.headers:
         return json_bytes(messages_models.write_model(asked, await engine.describe(target), when=when))
     return json_bytes(models.write_model(asked, target.info))
 
@@ -67,7 +64,7 @@ async def delete_model(request: web.Request) -> web.Response:
     """DELETE /v1/models/{id}: only a model by its own name. An alias is not a model, so it deletes nothing."""
     engine = request.app[ENGINE]
     asked = request.match_info["model"]
-    target = await engine.route(asked, None, request[BOOKS])
+    target = await engine.route(asked, None, request[BOOKS], fetch=False)
     if target.via != "listed":
         raise Invalid(
             f"`{asked}` is another name of `{target.info.id}`, not a model of its own. Delete `{target.info.id}` "
@@ -159,7 +156,7 @@ async def unload(request: web.Request) -> web.Response:
     """POST /oproxy/unload {"model"}: take it out of memory."""
     engine = request.app[ENGINE]
     wanted = await named(request)
-    target = await engine.route(wanted.model, None, request[BOOKS])
+    target = await engine.route(wanted.model, None, request[BOOKS], fetch=False)
     await engine.fleet[target.info.backend].unload(target.info.id)
     return json_bytes(msgspec.json.encode({"model": target.info.id, "backend": target.info.backend, "loaded": False}))
 

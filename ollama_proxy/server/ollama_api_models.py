@@ -60,12 +60,16 @@ async def tags(request: web.Request) -> web.Response:
         for entry in mine:
             id = str(entry.get("name", ""))
             of_model[name, id] = entry
-            shown = f"{name}/{id}" if id in entries else id
+            shown = tagged(id)
+            shown = f"{name}/{shown}" if shown in entries else shown
             entries[shown] = {**entry, "name": shown, "model": shown}
     for alias, target in engine.snapshot.names.aliases(listed).items():
         info = target.info
         entry = of_model.get((info.backend, info.id)) or tag(alias, info)
-        entries[alias] = {**entry, "name": alias, "model": alias}
+        shown = tagged(alias)
+        # Whoever asks for a model with its tag gets the model, even if an alias has its name without one.
+        if shown == alias or shown not in entries:
+            entries[shown] = {**entry, "name": shown, "model": shown}
     return answer({"models": allowed(request, list(entries.values()))})
 
 
@@ -173,7 +177,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """DELETE /api/delete: only a model by its own name, for an alias is none."""
     engine = request.app[ENGINE]
     fields, name = await naming(request)
-    target = await engine.route(name, None, request[BOOKS])
+    target = await engine.route(name, None, request[BOOKS], fetch=False)
     if target.via != "listed":
         raise Invalid(
             f"'{name}' is another name of '{target.info.id}', not a model of its own. Delete '{target.info.id}' if you "
@@ -196,7 +200,7 @@ async def copy(request: web.Request) -> web.StreamResponse:
     source = front.named(fields, "source")
     if not source or not front.named(fields, "destination"):
         raise Invalid("source and destination are required")
-    target = await engine.route(source, None, request[BOOKS])
+    target = await engine.route(source, None, request[BOOKS], fetch=False)
     body = ollama_pass.with_name(fields, target.info.id, "source")
     return await changed(request, own(engine, target).name, Call("POST", "/api/copy", body))
 
@@ -223,7 +227,7 @@ async def push(request: web.Request) -> web.StreamResponse:
     _, fields = front.opened(await body_of(request))
     if not (name := front.named(fields)):
         raise Invalid("invalid model name", param="model")
-    target = await engine.route(name, None, request[BOOKS])
+    target = await engine.route(name, None, request[BOOKS], fetch=False)
     body = ollama_pass.with_name(fields, target.info.id, "model", "name")
     return await forwarded(request, own(engine, target).name, Call("POST", "/api/push", body))
 
@@ -347,13 +351,18 @@ def allowed(request: web.Request, entries: list[dict[str, Any]]) -> list[dict[st
     return found
 
 
+def tagged(name: str) -> str:
+    """Return a model's name with a tag, as Ollama lists all of them."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
 def tag(name: str, info: ModelInfo) -> dict[str, Any]:
     return write.tag(name, info, modified=stamp(info.created))
 
 
 def loaded(run: Running, info: ModelInfo | None) -> dict[str, Any]:
     """Return the entry of /api/ps for a model that no Ollama runs."""
-    entry = tag(run.id, info or ModelInfo(id=run.id, backend=run.backend))
+    entry = tag(tagged(run.id), info or ModelInfo(id=run.id, backend=run.backend))
     return {
         **{key: entry[key] for key in ("name", "model", "digest", "details")},
         "size": run.size or entry["size"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from .. import assets
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import (
@@ -29,6 +30,7 @@ from . import (
     uploads,
 )
 from .row import Row
+from .urls import URLS, Table, Urls
 
 __all__ = ["ROUTES", "add_routes"]
 
@@ -116,6 +118,10 @@ PATTERNS = {"{model}": "{model:.+?}"}
 
 def add_routes(app: web.Application) -> None:
     """Register every row, with and without the slash at the end."""
+    app[URLS] = Urls(
+        Table(f"{row.route.method}\t{row.route.path}" for row in ROUTES if row.route.path != "/"),
+        Table(assets.openai_routes()),
+    )
     for row in ROUTES:
         path = row.route.path
         for name, pattern in PATTERNS.items():

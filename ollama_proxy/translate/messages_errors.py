@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ContextTooLong, OproxyError
+from ..errors import ContextTooLong, ModelNotFound, OproxyError, QuotaExceeded, RateLimited
+from .organization import ORGANIZATION
 
 __all__ = ["body", "headers", "status"]
 
@@ -61,6 +62,16 @@ def _message(error: OproxyError) -> str:
         if error.tokens is None or error.limit is None:
             return f"prompt is too long: {error.message}"
         return f"prompt is too long: {error.tokens} tokens > {error.limit} maximum"
+    if isinstance(error, ModelNotFound):
+        return f"model: {error.shown}. {error.hint}".rstrip() if error.hint else f"model: {error.shown}"
+    if isinstance(error, RateLimited) and error.rate:
+        return (
+            f"This request would exceed the rate limit for your organization ({ORGANIZATION}) of {error.rate}. For "
+            "details, refer to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for "
+            "current usage. Please reduce the prompt length or the maximum tokens requested, or try again later."
+        )
+    if isinstance(error, QuotaExceeded):
+        return f"You have reached your specified API usage limits.{error.message.removeprefix(QuotaExceeded().message)}"
     if error.message == "you must provide a model parameter":
         return "model: Field required"
     if not error.param:

@@ -85,6 +85,21 @@ def test_an_alias_may_lead_to_another_and_choose_a_backend() -> None:
     assert found(mine, "foo") == "glob other/smollm2:latest"
 
 
+def test_an_alias_may_be_asked_for_with_the_tag_that_it_is_listed_with() -> None:
+    mine = names({"fast": "tooly:1b", "smollm2": "tooly:1b", "fa:st": "tooly:1b"})
+    assert found(mine, "fast:latest") == "alias ollama/tooly:1b"
+    # With its tag, a model is the model.
+    assert found(mine, "smollm2:latest") == "listed ollama/smollm2:latest"
+    assert found(mine, "smollm2") == "alias ollama/tooly:1b"
+    assert mine.resolve("fast:8b", LISTED) is None
+
+
+def test_what_is_to_be_deleted_is_not_to_be_fetched() -> None:
+    assert "oproxy models pull" in names().near("nope", LISTED)
+    assert names().near("nope", LISTED, fetch=False) == ""
+    assert names().near("smollm3", LISTED, fetch=False).startswith("Did you mean `smollm2`")
+
+
 def test_aliases_in_a_circle_are_told() -> None:
     mine = names({"a": "b", "b": "a"})
     with pytest.raises(ModelNotFound, match="a → b → a"):

@@ -285,7 +285,7 @@ async def test_no_value_of_any_field_is_our_failure(hub: Hub, path: str) -> None
 async def test_models_are_listed_and_described_in_ollamas_form(hub: Hub) -> None:
     async with hub.http.get("/api/tags") as response:
         models = (await response.json())["models"]
-    assert [each["name"] for each in models] == ["small", "embed", "mine"]
+    assert [each["name"] for each in models] == ["small:latest", "embed:latest", "mine:latest"]
     for each in models:
         assert each.keys() >= {"model", "modified_at", "size", "digest", "details", "capabilities"}
         assert len(each["digest"]) == 64

@@ -48,9 +48,32 @@ async def test_the_list_is_ollamas_own_then_the_others_then_the_aliases(two: Set
     models = (await get(two.http, "/api/tags"))["models"]
     own = traces()["meta-tags"].json["models"]
     assert models[: len(own)] == own
-    assert [each["name"] for each in models[len(own) :]] == ["small", "embed", f"lab/{NAMES[0]}", "mine", "theirs"]
+    assert [each["name"] for each in models[len(own) :]] == [
+        *("small:latest", "embed:latest", f"lab/{NAMES[0]}", "mine:latest", "theirs:latest")
+    ]
+    for each in models[len(own) :]:
+        async with two.http.post("/api/show", json={"model": each["name"]}) as response:
+            assert response.status == 200, each["name"]
     mine = next(each for each in own if each["name"] == "smollm2:latest")
-    assert models[-2] == {**mine, "name": "mine", "model": "mine"}
+    assert models[-2] == {**mine, "name": "mine:latest", "model": "mine:latest"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/api/delete", {"model": "smollm7"}),
+        ("POST", "/api/copy", {"source": "smollm7", "destination": "x"}),
+        ("POST", "/api/push", {"model": "smollm7"}),
+        ("DELETE", "/v1/models/smollm7", None),
+        ("POST", "/oproxy/unload", {"model": "smollm7"}),
+    ],
+)
+async def test_what_is_to_go_is_not_told_to_be_fetched(two: Setup, method: str, path: str, body: Any) -> None:
+    async with two.http.request(method, path, json=body) as response:
+        text = await response.text()
+        assert response.status == 404
+    assert "Did you mean" in text
+    assert "pull" not in text
 
 
 async def test_the_list_is_as_new_as_ollamas(setup: Setup) -> None:

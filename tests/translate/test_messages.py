@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from ollama_proxy import model as hub
-from ollama_proxy.errors import ContextTooLong, Invalid, OproxyError, Overloaded, RateLimited, Unsupported, UpstreamDown
+from ollama_proxy.errors import (
+    ContextTooLong,
+    Invalid,
+    ModelNotFound,
+    OproxyError,
+    Overloaded,
+    QuotaExceeded,
+    RateLimited,
+    Unsupported,
+    UpstreamDown,
+)
 from ollama_proxy.translate import messages, messages_errors
 from ollama_proxy.translate.messages_blocks import signed
 from ollama_proxy.translate.sealed import seal
@@ -393,3 +403,28 @@ def test_the_planners_names_are_written_as_this_api_calls_them() -> None:
     assert messages.renamed(("reasoning_effort", "stop", "x")) == ("thinking", "stop_sequences", "x")
     error = Invalid("x", param="tools[1].function.parameters")
     assert messages_errors.body(error, "")["error"]["message"] == "tools.1.input_schema: x"
+
+
+def test_a_rate_limit_has_anthropics_words() -> None:
+    error = RateLimited("Rate limit reached for m in organization …", wait=2.0, rate="50 requests per minute")
+    told = messages_errors.body(error, "req_1")["error"]
+    assert told["type"] == "rate_limit_error"
+    assert told["message"].startswith(
+        "This request would exceed the rate limit for your organization (org-oproxy) of 50 requests per minute. "
+    )
+    assert "openai" not in told["message"]
+    # Other waits have words of their own.
+    assert messages_errors.body(RateLimited("Wait a second.", wait=1.0), "")["error"]["message"] == "Wait a second."
+
+
+def test_a_spent_budget_and_an_unknown_model_have_anthropics_words() -> None:
+    spent = QuotaExceeded(f"{QuotaExceeded().message} The budget of this key is spent.")
+    assert messages_errors.body(spent, "")["error"]["message"] == (
+        "You have reached your specified API usage limits. The budget of this key is spent."
+    )
+    assert messages_errors.body(ModelNotFound("nope"), "")["error"] == {
+        "type": "not_found_error",
+        "message": "model: nope",
+    }
+    hinted = messages_errors.body(ModelNotFound("nope", hint="To fetch it: x."), "")["error"]["message"]
+    assert hinted == "model: nope. To fetch it: x."
