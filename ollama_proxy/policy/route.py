@@ -2,7 +2,8 @@
 
 A name is looked up in this order: the user's exact aliases; the models as the backends list them (`:latest` may be
 left out, `backend/model` chooses a backend, and a name that fits nowhere is tried again without regard to case); the
-exact aliases again, with `:latest` behind them as Ollama lists them; the user's globs, in the order of the file; and last OpenAI's usual names, so that a tool with a hard-coded model works.
+exact aliases again, with `:latest` behind them as Ollama lists them; the user's globs, in the order of the file; and
+last OpenAI's usual names, so that a tool with a hard-coded model works.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from ..errors import Invalid
-from .wording import bare_of, expected_of, got, invalid_value, join, missing, one_of, show, wrong_type
+from .wording import SHOWN, bare_of, expected_of, got, invalid_value, join, missing, one_of, show, wrong_type
 
 __all__ = ["BAD_JSON", "convert", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
 
@@ -35,21 +35,34 @@ _BROKEN = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 
 
 def decode(body: bytes, struct: type[S]) -> tuple[S, dict[str, msgspec.Raw]]:
-    """Decode a request body into `struct`, and also into its top-level keys, undecoded. Raises errors.Invalid."""
+    """Decode a request body into `struct`, and also into its top-level keys, undecoded. Whole numbers that are written
+    as decimals (`2.0`, `1e3`) are integers in both where the shape has one. Raises errors.Invalid."""
     try:
         if not body.isascii():
             body.decode()  # msgspec leaves strings under unknown keys unchecked
         return _decoder(struct).decode(body), _KEYS.decode(body)
     except _BROKEN as exc:
-        raise _explain(body, struct, exc) from None
+        cause = exc
+    try:
+        # Only what was refused is looked through: hardly a client writes its numbers so.
+        if (mended := _with_integers(body, struct)) is not None:
+            return _decoder(struct).decode(mended), _KEYS.decode(mended)
+    except _BROKEN as exc:
+        cause = exc
+    raise _explain(body, struct, cause) from None
 
 
 def convert(value: Any, struct: type[S], path: str) -> S:
     """Check JSON that is decoded already, a part of a body at `path`. Raises errors.Invalid."""
     try:
         return msgspec.convert(value, struct)
+    except msgspec.ValidationError:
+        pass
+    mended = _integers(_type(struct), value)
+    try:
+        return msgspec.convert(mended, struct)
     except msgspec.ValidationError as exc:
-        for problem in _walk(_type(struct), value, path):
+        for problem in _walk(_type(struct), mended, path):
             raise problem from None
         raise Invalid(f"Invalid '{path}': {exc}.", param=path, code="invalid_type") from None
 
@@ -111,7 +124,7 @@ def _parts(kind: inspect.Type) -> list[inspect.Type]:
             return list(kind.types)
         case inspect.DictType():
             return [kind.key_type, kind.value_type]
-        case inspect.ListType():
+        case inspect.ListType() | inspect.VarTupleType():
             return [kind.item_type]
     return []
 
@@ -137,6 +150,7 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
         value = _ANY.decode(body)
     except _BROKEN:
         return Invalid(BAD_JSON)
+    value = _integers(_type(struct), value)
     if not isinstance(value, dict):
         return Invalid(f"Invalid body: expected an object, but got {got(value)} instead.", code="invalid_type")
     if _asks_a_model(struct) and value.get("model") in (None, ""):
@@ -145,6 +159,71 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
         return problem
     # The walk sees only the last of duplicate keys; msgspec checked them all.
     return Invalid(f"Invalid request: {cause}.", code="invalid_type")
+
+
+# --- whole numbers --------------------------------------------------------------------------------------------------
+
+
+def _with_integers(body: bytes, struct: type[msgspec.Struct]) -> bytes | None:
+    """Return a body with integers in place of whole numbers that are written as decimals; None if there are none."""
+    body.decode()
+    value = _ANY.decode(body)
+    mended = _integers(_type(struct), value)
+    return msgspec.json.encode(mended) if mended is not value else None
+
+
+def _integers(kind: inspect.Type, value: Any) -> Any:
+    """Return `value` with the integers that JSON Schema sees in it; what has none is returned as it is, and nothing is
+    changed in place. https://json-schema.org/draft/2020-12/json-schema-core#section-4.2.3"""
+    match value:
+        case float():
+            return int(value) if value.is_integer() and _integer_only(kind) else value
+        case list():
+            item = _item_type(kind)
+            mended: Any = [_integers(item, each) for each in value] if item is not None else value
+            return mended if any(new is not old for new, old in zip(mended, value, strict=True)) else value
+        case dict():
+            fields = _field_types(kind, value)
+            changed = {
+                key: new
+                for key, old in value.items()
+                if key in fields and (new := _integers(fields[key], old)) is not old
+            }
+            return {**value, **changed} if changed else value
+    return value
+
+
+def _members(kind: inspect.Type) -> list[inspect.Type]:
+    bare = bare_of(kind)
+    return [bare_of(member) for member in bare.types] if isinstance(bare, inspect.UnionType) else [bare]
+
+
+def _integer_only(kind: inspect.Type) -> bool:
+    members = _members(kind)
+    return any(isinstance(member, inspect.IntType) for member in members) and not any(
+        isinstance(member, inspect.FloatType | inspect.AnyType) for member in members
+    )
+
+
+def _item_type(kind: inspect.Type) -> inspect.Type | None:
+    for member in _members(kind):
+        if isinstance(member, inspect.ListType | inspect.VarTupleType):
+            return member.item_type
+    return None
+
+
+def _field_types(kind: inspect.Type, value: Mapping[str, Any]) -> dict[str, inspect.Type]:
+    """Return the types of the keys of an object, by the structure that its tag chooses."""
+    members = _members(kind)
+    structs = [member for member in members if isinstance(member, inspect.StructType)]
+    if len(structs) > 1:
+        structs = [each for each in structs if each.tag_field and value.get(each.tag_field) == each.tag]
+    if structs:
+        return {field.encode_name: field.type for field in structs[0].fields}
+    for member in members:
+        if isinstance(member, inspect.DictType):
+            return dict.fromkeys(value, member.value_type)
+    return {}
 
 
 # --- the walk -----------------------------------------------------------------------------------------------------
@@ -163,7 +242,7 @@ def _walk(kind: inspect.Type, value: Any, path: str) -> Iterator[Invalid]:
             yield from _walk_struct(kind, value, path)
         case inspect.DictType():
             yield from _walk_dict(kind, value, path)
-        case inspect.ListType():
+        case inspect.ListType() | inspect.VarTupleType():
             yield from _length(kind, value, path, "array")
             for index, item in enumerate(value):
                 yield from _walk(kind.item_type, item, f"{path}[{index}]")
@@ -213,6 +292,12 @@ def _walk_struct(kind: inspect.StructType, value: Any, path: str) -> Iterator[In
             yield from _walk(field.type, value[field.encode_name], where)
         elif field.required:
             yield missing(where)
+    if kind.forbid_unknown_fields:
+        known = {field.encode_name for field in kind.fields} | {kind.tag_field}
+        for key in value:
+            if key not in known:
+                where = join(path, key)
+                yield Invalid(f"Unknown parameter: '{where[:SHOWN]}'.", param=where[:SHOWN], code="unknown_parameter")
 
 
 def _walk_dict(kind: inspect.DictType, value: Any, path: str) -> Iterator[Invalid]:
@@ -239,7 +324,7 @@ def _fits(kind: inspect.Type, value: Any) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case inspect.StrType() | inspect.LiteralType():
             return isinstance(value, str)
-        case inspect.ListType():
+        case inspect.ListType() | inspect.VarTupleType():
             return isinstance(value, list)
         case _:
             return isinstance(value, dict)
@@ -261,7 +346,7 @@ _SIZES = {
 
 
 def _length(
-    kind: inspect.ListType | inspect.StrType | inspect.DictType, value: Any, path: str, what: str
+    kind: inspect.ListType | inspect.VarTupleType | inspect.StrType | inspect.DictType, value: Any, path: str, what: str
 ) -> Iterator[Invalid]:
     size, (above, below, bound, got) = len(value), _SIZES[what]
     if kind.max_length is not None and size > kind.max_length:

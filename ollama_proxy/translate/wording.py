@@ -10,7 +10,7 @@ from msgspec import inspect
 
 from ..errors import Invalid
 
-__all__ = ["bare_of", "expected_of", "got", "invalid_value", "join", "missing", "one_of", "show", "wrong_type"]
+__all__ = ["SHOWN", "bare_of", "expected_of", "got", "invalid_value", "join", "missing", "one_of", "show", "wrong_type"]
 
 # How much of a wrong value is repeated in the message.
 SHOWN = 100
@@ -106,7 +106,7 @@ def _noun(kind: inspect.Type) -> str:
             return "decimal"
         case inspect.StrType() | inspect.LiteralType():
             return "string"
-        case inspect.ListType() as array:
+        case (inspect.ListType() | inspect.VarTupleType()) as array:
             return f"array of {_plural(array.item_type)}"
         case _:
             return "object"

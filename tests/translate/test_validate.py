@@ -18,9 +18,15 @@ from hypothesis import strategies as st
 from ollama_proxy.errors import Invalid
 from ollama_proxy.translate import chat
 from ollama_proxy.translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
-from ollama_proxy.translate.validate import BAD_JSON, decode, ignored_keys
+from ollama_proxy.translate.shapes_batches import BatchRequest, OutputExpiry
+from ollama_proxy.translate.shapes_messages import MessagesRequest
+from ollama_proxy.translate.shapes_ollama import OllamaChatRequest
+from ollama_proxy.translate.shapes_responses import MessageItem
+from ollama_proxy.translate.validate import BAD_JSON, convert, decode, ignored_keys
 from tests.shapes import properties
 
+BATCH = {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion_window": "24h"}
+EXPIRES = {"anchor": "created_at", "seconds": 3600.0}
 HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -341,3 +347,85 @@ def test_a_request_that_names_no_model_is_not_told_to_name_one() -> None:
         metadata: dict[str, str]
 
     assert refusal(b"{}", Update).message == "Missing required parameter: 'metadata'."
+
+
+@pytest.mark.parametrize(
+    ("struct", "body", "path", "expected"),
+    [
+        (ChatRequest, {**HI, "n": 2.0}, "n", 2),
+        (ChatRequest, {**HI, "max_completion_tokens": 1e3}, "max_completion_tokens", 1000),
+        (ChatRequest, {**HI, "top_k": 10587.0}, "top_k", 10587),
+        (ChatRequest, {**HI, "seed": -0.0}, "seed", 0),
+        (ChatRequest, {**HI, "logit_bias": {"5": 1.0}}, "logit_bias", {"5": 1}),
+        (ChatRequest, {**HI, "options": {"num_ctx": 4096.0, "temperature": 1.0}}, "options.num_ctx", 4096),
+        # Where decimals are taken too, they stay decimals.
+        (ChatRequest, {**HI, "temperature": 1.0, "n": 1.0}, "temperature", 1.0),
+        (ChatRequest, {**HI, "keep_alive": 5.0, "n": 1.0}, "keep_alive", 5.0),
+        (CompletionRequest, {"model": "m", "prompt": [1.0, 2.0]}, "prompt", [1, 2]),
+        (EmbeddingRequest, {"model": "m", "input": [[1.0], [2]]}, "input", [[1], [2]]),
+        (MessagesRequest, {**HI, "max_tokens": 64.0}, "max_tokens", 64),
+        (
+            MessagesRequest,
+            {**HI, "max_tokens": 1, "thinking": {"type": "enabled", "budget_tokens": 2e3}},
+            "thinking.budget_tokens",
+            2000,
+        ),
+        (OllamaChatRequest, {**HI, "top_logprobs": 3.0}, "top_logprobs", 3),
+        (BatchRequest, {**BATCH, "output_expires_after": EXPIRES}, "output_expires_after.seconds", 3600),
+    ],
+)
+def test_whole_numbers_may_be_written_as_decimals(
+    struct: type[msgspec.Struct], body: dict[str, Any], path: str, expected: Any
+) -> None:
+    shape, fields = decode(json.dumps(body).encode(), struct)
+    first, *rest = path.split(".")
+    found: Any = shape
+    sent: Any = {name: msgspec.json.decode(raw) for name, raw in fields.items()}
+    for name in (first, *rest):
+        found, sent = getattr(found, name), sent[name]
+    # What is passed on to a backend has it as an integer too.
+    assert repr(found) == repr(expected) == repr(sent)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"n": 2.5}, "Invalid type for 'n': expected an integer, but got a decimal number instead."),
+        ({"n": 129.0}, "Invalid 'n': integer above maximum value. Expected a value <= 128, but got 129 instead."),
+        ({"n": 2.0, "temperature": 3}, "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead."),
+        ({"n": 1e300}, None),
+        ({"seed": 2.0**64}, None),
+        ({"stop": 2.0}, "Invalid type for 'stop': expected one of a string or array of strings, but got a decimal number instead."),
+    ],
+)  # fmt: skip
+def test_other_decimals_are_refused_as_before(more: dict[str, Any], message: str | None) -> None:
+    error = refusal({**HI, **more})
+    assert message is None or error.message == message
+    assert error.code in ("invalid_type", "integer_above_max_value", "decimal_above_max_value")
+
+
+def test_what_belongs_to_the_client_is_not_changed() -> None:
+    item = {"role": "user", "content": "x", "status": 1.0}
+    schema = {"type": "object", "properties": {"a": {"minimum": 1.0}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    _, fields = decode(json.dumps({**HI, "n": 1.0, "tools": [tool]}).encode(), ChatRequest)
+    assert repr(msgspec.json.decode(fields["tools"])[0]["function"]["parameters"]) == repr(schema)
+    before = copy.deepcopy(item)
+    convert(item, MessageItem, "input[0]")
+    assert item == before
+    expires = dict(EXPIRES)
+    assert convert(expires, OutputExpiry, "x").seconds == 3600
+    assert repr(expires["seconds"]) == "3600.0"
+
+
+class Closed(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    globs: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+def test_a_closed_shape_names_what_it_does_not_know() -> None:
+    error = refusal({"name": "a", "extra": 1}, Closed)
+    assert (error.message, error.param, error.code) == ("Unknown parameter: 'extra'.", "extra", "unknown_parameter")
+    error = refusal({"name": "a", "globs": "x"}, Closed)
+    assert error.message == "Invalid type for 'globs': expected an array of strings, but got a string instead."
+    assert decode(b'{"name": "a", "globs": ["x"]}', Closed)[0].globs == ("x",)
