@@ -151,6 +151,7 @@ _oproxy() {
             'oproxy keys create --tier') skip=1 ;;
             'oproxy keys create --limit') skip=1 ;;
             'oproxy keys create --budget') skip=1 ;;
+            'oproxy keys create --count') skip=1 ;;
             'oproxy keys create --tag') skip=1 ;;
             'oproxy keys create --config') skip=1 ;;
             'oproxy keys list --config') skip=1 ;;
@@ -162,6 +163,7 @@ _oproxy() {
             'oproxy keys set --tier') skip=1 ;;
             'oproxy keys set --limit') skip=1 ;;
             'oproxy keys set --budget') skip=1 ;;
+            'oproxy keys set --count') skip=1 ;;
             'oproxy keys set --tag') skip=1 ;;
             'oproxy keys set --config') skip=1 ;;
             'oproxy keys rotate --config') skip=1 ;;
@@ -274,6 +276,7 @@ _oproxy() {
         'oproxy keys create --tier') return ;;
         'oproxy keys create --limit') return ;;
         'oproxy keys create --budget') return ;;
+        'oproxy keys create --count') _oproxy_offer 'cost list' "$cur"; return ;;
         'oproxy keys create --tag') return ;;
         'oproxy keys create --config') return ;;
         'oproxy keys list --config') return ;;
@@ -285,6 +288,7 @@ _oproxy() {
         'oproxy keys set --tier') return ;;
         'oproxy keys set --limit') return ;;
         'oproxy keys set --budget') return ;;
+        'oproxy keys set --count') _oproxy_offer 'cost list' "$cur"; return ;;
         'oproxy keys set --tag') return ;;
         'oproxy keys set --config') return ;;
         'oproxy keys rotate --config') return ;;
@@ -347,10 +351,10 @@ _oproxy() {
                 'oproxy cert renew') _oproxy_offer '--config -h --help' "$cur" ;;
                 'oproxy cert uninstall') _oproxy_offer '--ca --keep-ca -h --help' "$cur" ;;
                 'oproxy keys') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy keys create') _oproxy_offer '--expires --model --endpoint --tier --limit --budget --tag --admin --no-admin --json --config -h --help' "$cur" ;;
+                'oproxy keys create') _oproxy_offer '--expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --json --config -h --help' "$cur" ;;
                 'oproxy keys list') _oproxy_offer '-a --all --json --config -h --help' "$cur" ;;
                 'oproxy keys show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy keys set') _oproxy_offer '--name --expires --model --endpoint --tier --limit --budget --tag --admin --no-admin --config -h --help' "$cur" ;;
+                'oproxy keys set') _oproxy_offer '--name --expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --config -h --help' "$cur" ;;
                 'oproxy keys rotate') _oproxy_offer '--json --config -h --help' "$cur" ;;
                 'oproxy keys revoke') _oproxy_offer '--undo --config -h --help' "$cur" ;;
                 'oproxy keys rm') _oproxy_offer '-y --yes --config -h --help' "$cur" ;;

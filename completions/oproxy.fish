@@ -289,6 +289,8 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
                 set skip 1
             case 'oproxy keys create --budget'
                 set skip 1
+            case 'oproxy keys create --count'
+                set skip 1
             case 'oproxy keys create --tag'
                 set skip 1
             case 'oproxy keys create --config'
@@ -310,6 +312,8 @@ function __oproxy_at --description 'Whether the cursor is at the arguments of th
             case 'oproxy keys set --limit'
                 set skip 1
             case 'oproxy keys set --budget'
+                set skip 1
+            case 'oproxy keys set --count'
                 set skip 1
             case 'oproxy keys set --tag'
                 set skip 1
@@ -390,7 +394,7 @@ complete -c oproxy -n '__oproxy_at oproxy stop' -l force -d 'Kill it at once; ru
 complete -c oproxy -n '__oproxy_at oproxy stop' -s h -l help -d 'Show this message and exit.'
 complete -c oproxy -n '__oproxy_at oproxy status' -l json -d 'Print JSON for programs.'
 complete -c oproxy -n '__oproxy_at oproxy status' -s h -l help -d 'Show this message and exit.'
-complete -c oproxy -n '__oproxy_at oproxy run' -l budget -x -d 'Dollars the command may spend; then requests fail.'
+complete -c oproxy -n '__oproxy_at oproxy run' -l budget -x -d 'Dollars the command may spend, by the list prices of the models it asks for; then requests fail.'
 complete -c oproxy -n '__oproxy_at oproxy run' -l tokens -x -d 'Tokens the command may use; then requests fail.'
 complete -c oproxy -n '__oproxy_at oproxy run' -l model -x -a '(__oproxy_models)' -d 'Let this model answer, whatever name is asked for.'
 complete -c oproxy -n '__oproxy_at oproxy run' -l tag -x -d 'Mark the requests with this in the books.'
@@ -596,6 +600,7 @@ complete -c oproxy -n '__oproxy_at oproxy keys create' -l endpoint -x -d 'A path
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l tier -x -d 'A preset of limits: free, tier1 to tier5, or your own.'
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l limit -x -d 'A limit: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.'
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l budget -x -d '5usd/month, 1usd/day, 100000tokens/day; none lifts all.'
+complete -c oproxy -n '__oproxy_at oproxy keys create' -l count -x -a 'cost list' -d 'How its budget counts dollars: by what answers cost, or by the list price of the model asked for.'
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l tag -x -d 'A tag for the ledger; may be repeated.'
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l admin -l no-admin -d 'Whether it may manage keys and models.'
 complete -c oproxy -n '__oproxy_at oproxy keys create' -l json -d 'Print JSON for programs.'
@@ -615,6 +620,7 @@ complete -c oproxy -n '__oproxy_at oproxy keys set' -l endpoint -x -d 'A path it
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l tier -x -d 'A preset of limits: free, tier1 to tier5, or your own.'
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l limit -x -d 'A limit: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.'
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l budget -x -d '5usd/month, 1usd/day, 100000tokens/day; none lifts all.'
+complete -c oproxy -n '__oproxy_at oproxy keys set' -l count -x -a 'cost list' -d 'How its budget counts dollars: by what answers cost, or by the list price of the model asked for.'
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l tag -x -d 'A tag for the ledger; may be repeated.'
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l admin -l no-admin -d 'Whether it may manage keys and models.'
 complete -c oproxy -n '__oproxy_at oproxy keys set' -l config -r -F -d 'The config file to use.'

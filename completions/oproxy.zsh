@@ -93,7 +93,7 @@ _oproxy_status() {
 
 _oproxy_run() {
     _arguments \
-        '(--budget)--budget[Dollars the command may spend; then requests fail.]:USD: ' \
+        '(--budget)--budget[Dollars the command may spend, by the list prices of the models it asks for; then requests fail.]:USD: ' \
         '(--tokens)--tokens[Tokens the command may use; then requests fail.]:N: ' \
         '(--model)--model[Let this model answer, whatever name is asked for.]:MODEL:_oproxy_model_names' \
         '(--tag)--tag[Mark the requests with this in the books.]:TEXT: ' \
@@ -709,6 +709,7 @@ _oproxy_keys_create() {
         '(--tier)--tier[A preset of limits\: free, tier1 to tier5, or your own.]:NAME: ' \
         '*--limit[A limit\: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.]:KIND=N: ' \
         '*--budget[5usd/month, 1usd/day, 100000tokens/day; none lifts all.]:SUM/PERIOD: ' \
+        '(--count)--count[How its budget counts dollars\: by what answers cost, or by the list price of the model asked for.]:cost|list:(cost list)' \
         '*--tag[A tag for the ledger; may be repeated.]:TEXT: ' \
         '(--admin --no-admin)--admin[Whether it may manage keys and models.]' \
         '(--admin --no-admin)--no-admin[Whether it may manage keys and models.]' \
@@ -747,6 +748,7 @@ _oproxy_keys_set() {
         '(--tier)--tier[A preset of limits\: free, tier1 to tier5, or your own.]:NAME: ' \
         '*--limit[A limit\: rpm, rpd, tpm, tpd or concurrent; N of none lifts it.]:KIND=N: ' \
         '*--budget[5usd/month, 1usd/day, 100000tokens/day; none lifts all.]:SUM/PERIOD: ' \
+        '(--count)--count[How its budget counts dollars\: by what answers cost, or by the list price of the model asked for.]:cost|list:(cost list)' \
         '*--tag[A tag for the ledger; may be repeated.]:TEXT: ' \
         '(--admin --no-admin)--admin[Whether it may manage keys and models.]' \
         '(--admin --no-admin)--no-admin[Whether it may manage keys and models.]' \

@@ -6,6 +6,8 @@ Money is a whole number of nano-dollars (1e-9 USD), so that sums are exact; a ti
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 __all__ = ["NANO", "Budget", "Caller", "Entry", "Key", "Rates"]
@@ -25,12 +27,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What may be spent. Money in dollars; days and months are the calendar's, in UTC as OpenAI's are."""
+    """What may be spent. Money in dollars; days and months are the calendar's, in UTC as OpenAI's are. `count` is how
+    money is counted: by what answers cost, or by the list price of the model asked for; None: as [budget] says."""
 
     money_per_day: float | None = None
     money_per_month: float | None = None
     tokens_per_day: int | None = None
     tokens_per_month: int | None = None
+    count: Literal["cost", "list"] | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 from .account import NANO
 from .events import Usage
 from .policy.address import public_address
+from .sections import BackendSettings, PriceSettings
 from .sections import Prices as PriceSection
-from .sections import PriceSettings
 
-__all__ = ["Prices"]
+__all__ = ["Prices", "costs_money"]
 
 # A rate is whole femto-dollars (1e-15 USD) a token, a million to the nano-dollar: exact for prices with nine digits.
 FEMTO = 1_000_000
@@ -147,6 +147,14 @@ def room(cache: dict[Any, Any]) -> dict[Any, Any]:
     if len(cache) >= KEPT:
         cache.clear()
     return cache
+
+
+def costs_money(prices: PriceSection, backends: Mapping[str, BackendSettings]) -> bool:
+    """Return whether an answer can cost anything under these settings: a price or electricity is set, or a backend is
+    not on a machine of one's own. Where it cannot, a budget in dollars fills only if it counts list prices."""
+    if prices.models or (prices.kwh and prices.watts):
+        return True
+    return any(backend.type == "openai" and not is_local(backend.url) for backend in backends.values())
 
 
 # --- the settings' own prices -------------------------------------------------------------------------------------

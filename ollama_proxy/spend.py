@@ -50,9 +50,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, tag="budget_alert", tag_f
 
 
 class Account:
-    """The windows of one key, or of all together (no `id`), and the limits that hold for them."""
+    """The windows of one key, or of all together (no `id`), and the limits that hold for them. `by_list`: money is
+    counted by list prices."""
 
-    __slots__ = ("alerts", "budget", "day", "id", "limits", "month", "name")
+    __slots__ = ("alerts", "budget", "by_list", "day", "id", "limits", "month", "name")
 
     def __init__(self, id: str, name: str, now: float) -> None:
         self.id = id
@@ -60,6 +61,7 @@ class Account:
         self.day = Window("day", now)
         self.month = Window("month", now)
         self.budget = NO_BUDGET
+        self.by_list = False
         self.limits: tuple[Limit, ...] = ()
         # The latest alert of each limit, and the end of the window it is about.
         self.alerts: dict[tuple[Kind, Unit], tuple[Alert, int]] = {}
@@ -85,42 +87,44 @@ class Account:
 
 
 class Reserved:
-    """What one request has reserved in the windows that it began in."""
+    """What one request has reserved in the windows that it began in: tokens, and money as each account counts it."""
 
-    __slots__ = ("accounts", "model", "money", "prompt", "tokens", "windows")
+    __slots__ = ("accounts", "model", "prompt", "tokens", "windows")
 
-    def __init__(self, accounts: list[Account], model: str, prompt: int, tokens: int, money: int) -> None:
+    def __init__(self, accounts: list[Account], model: str, prompt: int, tokens: int, cost: int, listed: int) -> None:
         self.accounts = accounts
-        self.windows: list[Window] = []
+        self.windows: list[tuple[Window, int]] = []
         self.model = model
         self.prompt = prompt
         self.tokens = tokens
-        self.money = money
         for account in accounts:
+            money = listed if account.by_list else cost
             for window in (account.day, account.month):
                 window.held_tokens += tokens
                 window.held_money += money
-                self.windows.append(window)
+                self.windows.append((window, money))
 
 
 class Seen:
-    """What answers of one model took of late: nano-dollars a token, tokens an answer."""
+    """What answers of one model took of late: nano-dollars a token (real and at list prices), tokens an answer."""
 
-    __slots__ = ("answer", "rate")
+    __slots__ = ("answer", "cost", "listed")
 
-    def __init__(self, rate: float, answer: float) -> None:
-        self.rate = rate
+    def __init__(self, cost: float, listed: float, answer: float) -> None:
+        self.cost = cost
+        self.listed = listed
         self.answer = answer
 
-    def see(self, rate: float, answer: float) -> None:
-        self.rate += WEIGHT * (rate - self.rate)
+    def see(self, cost: float, listed: float, answer: float) -> None:
+        self.cost += WEIGHT * (cost - self.cost)
+        self.listed += WEIGHT * (listed - self.listed)
         self.answer += WEIGHT * (answer - self.answer)
 
 
 class Spend:
     """All accounts. `wall` gives epoch seconds; `load(key, since)` what the ledger has of a key ("": of all) as (cost,
-    list cost, tokens); `say` takes a line for people. `price(model, prompt, answer)` gives nano-dollars, None where
-    it knows none; without it, money is reserved by what the model's answers took before.
+    list cost, tokens); `say` takes a line for people. `price(model, prompt, answer)` is the list price in nano-dollars,
+    None where it knows none; without it, money is reserved by what the model's answers took before.
 
     Belongs to one event loop; only `refill` and `read` are called in a thread, for they wait for the database.
     """
@@ -191,52 +195,54 @@ class Spend:
         if self._bounded:
             accounts.append(self._ready(ALL, "all", self._budget, now))
         for account in accounts:
-            if (found := check(account.limits, account.day, account.month, by_list=self._by_list)) is not None:
+            if (found := check(account.limits, account.day, account.month, by_list=account.by_list)) is not None:
                 raise _refusal(account, *found, now)
-        tokens, money = self._estimate(model, prompt, answer)
-        return Reserved(accounts, model, prompt, tokens, money)
+        by_list = any(account.by_list for account in accounts)
+        return Reserved(accounts, model, prompt, *self._estimate(model, prompt, answer, by_list=by_list))
 
     def settle(self, reserved: Reserved | None, *, cost: int, listed: int, tokens: int) -> None:
         """Book what a request really took (nano-dollars, tokens), instead of what it had reserved. Once only: a second
         call changes nothing."""
         if reserved is None or not reserved.windows:
             return
-        for window in reserved.windows:
+        for window, money in reserved.windows:
             window.held_tokens -= reserved.tokens
-            window.held_money -= reserved.money
+            window.held_money -= money
             window.cost += cost
             window.listed += listed
             window.tokens += tokens
-        self._learn(reserved, listed if self._by_list else cost, tokens)
+        self._learn(reserved, cost, listed, tokens)
         windows, reserved.windows = reserved.windows, []
         for n, account in enumerate(reserved.accounts):
-            day, month = windows[2 * n : 2 * n + 2]
+            (day, _), (month, _) = windows[2 * n : 2 * n + 2]
             for limit in account.limits:
                 window = day if limit.kind == "day" else month
-                for share in window.due(limit, self._shares, self._by_list):
+                for share in window.due(limit, self._shares, account.by_list):
                     self._tell(account, window, limit, share)
 
-    def _estimate(self, model: str, prompt: int, answer: int) -> tuple[int, int]:
-        """Return the (tokens, nano-dollars) that a request may take."""
+    def _estimate(self, model: str, prompt: int, answer: int, *, by_list: bool) -> tuple[int, int, int]:
+        """Return what a request may take: tokens, and nano-dollars by cost and by list price (looked up only where
+        `by_list` says that somebody counts by it)."""
         seen = self._seen.get(model)
         if not answer:
             answer = round(seen.answer) if seen is not None else USUAL_ANSWER
         tokens = prompt + answer
-        money = self._price(model, prompt, answer) if self._price is not None else None
-        if money is None:
-            money = round(tokens * seen.rate) if seen is not None else 0
-        return tokens, money
+        cost, listed = (round(tokens * seen.cost), round(tokens * seen.listed)) if seen is not None else (0, 0)
+        if by_list and self._price is not None and (price := self._price(model, prompt, answer)) is not None:
+            listed = price
+        return tokens, cost, listed
 
-    def _learn(self, reserved: Reserved, money: int, tokens: int) -> None:
+    def _learn(self, reserved: Reserved, cost: int, listed: int, tokens: int) -> None:
         if not tokens:
             return
-        rate, answer = money / tokens, max(0, tokens - reserved.prompt)
+        rates = cost / tokens, listed / tokens
+        answer = max(0, tokens - reserved.prompt)
         if (seen := self._seen.get(reserved.model)) is not None:
-            seen.see(rate, answer)
+            seen.see(*rates, answer)
             return
         if len(self._seen) >= KEPT:
             self._seen.clear()
-        self._seen[reserved.model] = Seen(rate, answer)
+        self._seen[reserved.model] = Seen(*rates, answer)
 
     # --- accounts ---------------------------------------------------------------------------------------------
 
@@ -279,6 +285,7 @@ class Spend:
             account.turn_page(now)
         if account.budget is not budget and account.budget != budget:
             account.judge(budget)
+        account.by_list = self._by_list if budget.count is None else budget.count == "list"
         account.name = name
         return account
 
@@ -302,7 +309,7 @@ class Spend:
             account.turn_page(now)
             for limit in account.limits or limits_of(self._budget if account.id == ALL else NO_BUDGET):
                 window = account.window(limit)
-                used = window.used(limit.unit, self._by_list)
+                used = window.used(limit.unit, account.by_list)
                 passed = [share for share in self._shares if 0 < share * limit.amount <= used]
                 if not passed:
                     continue
@@ -312,7 +319,7 @@ class Spend:
         return found
 
     def _tell(self, account: Account, window: Window, limit: Limit, share: float) -> None:
-        alert = _alert(account, limit, share, window.used(limit.unit, self._by_list), int(self._wall()))
+        alert = _alert(account, limit, share, window.used(limit.unit, account.by_list), int(self._wall()))
         account.alerts[limit.kind, limit.unit] = (alert, window.end)
         whose = "all keys together" if account.id == ALL else f"key '{account.name}'"
         self._say(

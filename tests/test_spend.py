@@ -201,8 +201,50 @@ async def test_64_at_once_do_not_spend_what_is_left_for_ten(bank: Bank) -> None:
 
 async def test_64_at_once_pass_money_by_no_more_than_one_of_them() -> None:
     bank = Bank(price=lambda model, prompt, answer: 30_000_000)
+    who = caller(money_per_day=0.1, count="list")
 
-    assert await at_once(bank, caller(money_per_day=0.1), answer=1, cost=30_000_000) == {"passed": 4, "RateLimited": 60}
+    assert await at_once(bank, who, answer=1, listed=30_000_000) == {"passed": 4, "RateLimited": 60}
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "cost", "listed", "spent"),
+    [
+        # Local answers cost nothing; at list prices they are worth ten cents.
+        ("cost", None, 0, NANO // 10, False),
+        ("cost", "list", 0, NANO // 10, True),
+        ("list", None, 0, NANO // 10, True),
+        ("list", "cost", 0, NANO // 10, False),
+        ("list", "cost", NANO // 10, 0, True),
+        ("cost", None, NANO // 10, 0, True),
+        ("cost", "list", NANO // 10, 0, False),
+    ],
+)
+def test_a_key_may_count_dollars_otherwise_than_the_settings(
+    settings: str, own: str | None, cost: int, listed: int, spent: bool
+) -> None:
+    bank = Bank(count=settings)
+    who = caller(money_per_day=0.1, count=own)
+    bank.use(who, 10, cost=cost, listed=listed)
+
+    if spent:
+        with pytest.raises(QuotaExceeded):
+            bank.ask(who)
+        assert [alert.spent for alert in bank.spend.alerts] == [0.1]
+    else:
+        assert bank.ask(who) is not None
+        assert bank.spend.alerts == []
+
+
+def test_a_keys_way_of_counting_holds_beside_a_budget_of_all_that_counts_otherwise() -> None:
+    bank = Bank(count="cost", money_per_day=1.0)
+    who = caller(money_per_day=0.1, count="list")
+    reserved = bank.ask(who)
+    bank.spend.settle(reserved, cost=NANO // 2, listed=NANO // 20, tokens=10)
+
+    assert bank.ask(who) is not None, "a twentieth of a dollar at list prices fits into a tenth"
+    bank.spend.settle(bank.ask(who), cost=NANO // 2, listed=0, tokens=10)
+    with pytest.raises(QuotaExceeded):
+        bank.ask(ANYBODY)
 
 
 async def test_without_a_known_price_only_those_pass_that_ran_before_the_first_was_booked(bank: Bank) -> None:

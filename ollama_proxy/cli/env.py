@@ -214,6 +214,7 @@ def facts_of(settings: Settings, state: daemon.State | None, url: str, key: str)
         window=options.get("num_ctx") or chat.context or facts.window,
         tools=can is None or "tools" in can,
         vision=can is not None and "vision" in can,
+        thinks=can is not None and "thinking" in can,
     )
 
 

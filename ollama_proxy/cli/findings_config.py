@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from ..pricing import costs_money
 from ..settings import Settings
 from .env import address
 from .findings import Finding, Scene, public
@@ -62,6 +63,11 @@ def unworkable(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "config", "warning", f"there is no {auth.env_file}", "auth.env_file", "make it, or empty the setting"
         )
+    budget = settings.budget
+    in_dollars = budget.money_per_day is not None or budget.money_per_month is not None
+    if in_dollars and budget.count == "cost" and not costs_money(settings.prices, settings.backends):
+        what = "no model here costs money, so the budget in dollars never fills"
+        yield Finding("config", "warning", what, "budget.count", "oproxy config set budget.count list")
     for name, backend in settings.backends.items():
         if backend.api_key_env and not backend.api_key and not env.get(backend.api_key_env):
             what = f"{backend.api_key_env} is not set here, so no key is sent to it"

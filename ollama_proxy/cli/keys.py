@@ -7,15 +7,18 @@ printed once, when it is made; alone in a pipe, so that it can be caught in a va
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
 
 from ..policy.when import NotATime, parse_when
+from ..pricing import costs_money
+from ..settings import Settings
 from .client import connect, load_settings, run
 from .failure import Failure
 from .output import echo, interactive, print_json, print_table, tell
@@ -51,6 +54,13 @@ Spend = Annotated[
     list[str] | None,
     typer.Option("--budget", metavar="SUM/PERIOD", help="5usd/month, 1usd/day, 100000tokens/day; none lifts all."),
 ]
+Count = Annotated[
+    Literal["cost", "list"] | None,
+    typer.Option(
+        "--count",
+        help="How its budget counts dollars: by what answers cost, or by the list price of the model asked for.",
+    ),
+]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TEXT", help="A tag for the ledger; may be repeated.")]
 Admin = Annotated[
     bool | None, typer.Option("--admin/--no-admin", help="Whether it may manage keys and models.", show_default=False)
@@ -78,15 +88,19 @@ def create(
     tier: Tier = None,
     limits: Limit = None,
     budget: Spend = None,
+    count: Count = None,
     tags: Tags = None,
     admin: Admin = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Make a key and print it. It is never shown again."""
-    body = {"name": name, **fields(expires, models, endpoints, tier, limits, budget, tags, admin)}
-    show_secret(run(send(config, "/oproxy/keys", body)), as_json)
-    if load_settings(config).settings.auth.mode == "off":
+    body = {"name": name, **fields(expires, models, endpoints, tier, limits, budget, count, tags, admin)}
+    made = run(send(config, "/oproxy/keys", body))
+    show_secret(made, as_json)
+    settings = load_settings(config).settings
+    warn_of_budget(made, settings)
+    if settings.auth.mode == "off":
         tell("No key is asked for yet, so its limits bind nobody: `oproxy config set auth.mode on` changes that.")
 
 
@@ -148,18 +162,20 @@ def set_key(
     tier: Tier = None,
     limits: Limit = None,
     budget: Spend = None,
+    count: Count = None,
     tags: Tags = None,
     admin: Admin = None,
     config: Config = None,
 ) -> None:
     """Change what a key may do; it holds for the next request."""
-    body = fields(expires, models, endpoints, tier, limits, budget, tags, admin)
+    body = fields(expires, models, endpoints, tier, limits, budget, count, tags, admin)
     if name is not None:
         body["name"] = name
     if not body:
         raise Failure("Nothing to change was given. See `oproxy keys set --help`.", code=2)
-    run(changed(config, key, body))
+    made = run(changed(config, key, body))
     tell(f"The key {key} is changed.")
+    warn_of_budget(made, load_settings(config).settings)
 
 
 @app.command()
@@ -195,6 +211,19 @@ def remove(
         tell(f"The key {key} is removed.")
 
 
+def warn_of_budget(key: dict[str, Any], settings: Settings) -> None:
+    """Say so where a budget in dollars can never fill because nothing here costs money."""
+    budget = key.get("budget") or {}
+    if not any(name.startswith("money_") for name, amount in budget.items() if amount is not None):
+        return
+    if (budget.get("count") or settings.budget.count) == "cost" and not costs_money(settings.prices, settings.backends):
+        tell(
+            "No model here costs money, so a budget in dollars never fills. To count the list prices of the models "
+            f"asked for: `oproxy keys set {shlex.quote(key['name'])} --count list`. Tokens always count: "
+            "`--budget 100000tokens/day`."
+        )
+
+
 # --- what is sent -------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +234,7 @@ def fields(
     tier: str | None,
     limits: list[str] | None,
     budget: list[str] | None,
+    count: str | None,
     tags: list[str] | None,
     admin: bool | None,
 ) -> dict[str, Any]:
@@ -221,6 +251,8 @@ def fields(
         body["rates"] = dict(parse_limit(text) for text in limits)
     if budget is not None:
         body["budget"] = {} if budget == ["none"] else dict(parse_budget(text) for text in budget)
+    if count is not None:
+        body["budget"] = {**body.get("budget", {}), "count": count}
     if tags is not None:
         body["tags"] = [tag for tag in tags if tag]
     if admin is not None:
@@ -276,15 +308,20 @@ async def described(config: Path | None, key: str) -> tuple[dict[str, Any], dict
     return next(each for each in keys if each["id"] == used["id"]), used
 
 
-async def changed(config: Path | None, key: str, body: dict[str, Any]) -> None:
-    """Change a key. Limits that are not named stay as they are."""
+async def changed(config: Path | None, key: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Change a key and return it. Limits that are not named stay, and so does the way in which a budget counts."""
     async with connect(config) as api:
-        if "rates" in body:
+        if "rates" in body or "budget" in body:
             used = await api.get(f"/oproxy/keys/{quote(key, safe='')}/usage")
             keys = (await api.get("/oproxy/keys"))["keys"]
-            before = next(each for each in keys if each["id"] == used["id"])["rates"]
-            body["rates"] = {name: n for name, n in {**before, **body["rates"]}.items() if n is not None}
-        await api.post(f"/oproxy/keys/{quote(key, safe='')}", body)
+            before = next(each for each in keys if each["id"] == used["id"])
+            if "rates" in body:
+                body["rates"] = {n: v for n, v in {**before["rates"], **body["rates"]}.items() if v is not None}
+            if body.get("budget") and set(body["budget"]) == {"count"}:
+                body["budget"] = {**before["budget"], **body["budget"]}
+            elif body.get("budget") and (count := before["budget"].get("count")):
+                body["budget"] = {"count": count, **body["budget"]}
+        return (await api.post(f"/oproxy/keys/{quote(key, safe='')}", body))[0]  # type: ignore[no-any-return]
 
 
 async def removed(config: Path | None, key: str) -> None:
@@ -322,10 +359,18 @@ def row(key: dict[str, Any], now: float) -> tuple[str, ...]:
         date(key["expires"]) if key["expires"] is not None else "never",
         ", ".join(key["models"]) or "all",
         " ".join(filter(None, limits)) or "-",
-        " ".join(budget_text(name, n) for name, n in key["budget"].items() if n is not None) or "-",
+        budgets_text(key["budget"]) or "-",
         ", ".join(key["tags"]) or "-",
         key["id"],
     )
+
+
+def budgets_text(budget: dict[str, Any]) -> str:
+    """Return the lines of a budget in one cell, and how money is counted where the key says so."""
+    parts = [budget_text(name, n) for name, n in budget.items() if name != "count" and n is not None]
+    if parts and budget.get("count"):
+        parts.append("(list prices)" if budget["count"] == "list" else "(cost)")
+    return " ".join(parts)
 
 
 def budget_text(name: str, number: float) -> str:

@@ -47,6 +47,29 @@ PASSED = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 KEYBOARD = ("SIGINT", "SIGQUIT", "SIGBREAK")
 
 
+UNPRICED = "the models asked for have no list price, so --budget did not limit anything. --tokens limits any model."
+
+
+class Deaf(NamedTuple):
+    """A program that does not read OPENAI_BASE_URL: its name in `oproxy env --for`, and the file that it reads
+    instead, below the folder in `home` (an environment variable) or `~`."""
+
+    tool: str
+    home: str
+    folder: str
+    file: str
+
+
+# https://developers.openai.com/codex/config-reference, https://opencode.ai/docs/config/,
+# https://docs.continue.dev/reference, https://docs.cline.bot/provider-config/openai-compatible
+DEAF: Mapping[str, Deaf] = {
+    "codex": Deaf("codex", "CODEX_HOME", ".codex", "config.toml"),
+    "opencode": Deaf("opencode", "OPENCODE_CONFIG_DIR", ".config/opencode", "opencode.json"),
+    "cn": Deaf("continue", "CONTINUE_GLOBAL_DIR", ".continue", "config.yaml"),
+    "cline": Deaf("cline", "CLINE_DIR", ".cline/data", "globalState.json"),
+}
+
+
 class Account(NamedTuple):
     """The key of this run."""
 
@@ -58,7 +81,12 @@ class Account(NamedTuple):
 def run(
     command: Annotated[list[str], typer.Argument(metavar="CMD", help="The command and its arguments.")],
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", min=0, help="Dollars the command may spend; then requests fail.")
+        float | None,
+        typer.Option(
+            metavar="USD",
+            min=0,
+            help="Dollars the command may spend, by the list prices of the models it asks for; then requests fail.",
+        ),
     ] = None,
     tokens: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Tokens the command may use; then requests fail.")
@@ -72,14 +100,17 @@ def run(
     """Run a command that talks to us: `oproxy run -- python app.py`.
 
     Starts the daemon if none runs, makes a key for this run alone, sets OPENAI_BASE_URL, OPENAI_API_BASE and
-    OPENAI_API_KEY, for Anthropic's programs ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN (and, where only HTTPS is
-    served, what makes programs trust it), and tells at the end what was used. The key ends with the command.
+    OPENAI_API_KEY, for Anthropic's programs ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN, for Ollama's OLLAMA_HOST and
+    OLLAMA_API_KEY (and, where only HTTPS is served, what makes programs trust it), and says at the end what was used.
+    The key ends with the command.
 
     The exit status is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot
     be executed, and 125 if the run could not be prepared.
     """
     findable(command[0])
     state = started(quiet)
+    if not quiet and (hint := program_hint(command[0], state.url, os.environ)):
+        tell(f"oproxy: {hint}")
     signals = Signals()
     with signals:
         account = opened(wanted(command, budget=budget, tokens=tokens, model=model, tag=tag))
@@ -87,7 +118,7 @@ def run(
         try:
             status = signals.status if signals.early else execute(command, environment(state, account), signals)
         finally:
-            closed(account, quiet=quiet)
+            closed(account, quiet=quiet, budget=budget)
     raise typer.Exit(status)
 
 
@@ -99,6 +130,26 @@ def findable(name: str) -> None:
     if os.path.dirname(name) and Path(name).exists():
         raise Failure(f"{name} cannot be executed.", code=NOT_EXECUTABLE)
     raise Failure(f"There is no command {name}.", code=NOT_FOUND)
+
+
+def program_hint(command: str, url: str, env: Mapping[str, str]) -> str:
+    """Return a warning where a program takes its server from a file of its own that does not name ours; "" else."""
+    program = DEAF.get(os.path.basename(command).removesuffix(".exe").removesuffix(".cmd"))
+    if program is None:
+        return ""
+    given = env.get(program.home)
+    path = (Path(given) if given else Path.home() / program.folder) / program.file
+    port = url.rpartition(":")[2]
+    for place in (path, path.with_suffix(".jsonc"), Path(program.file)):
+        try:
+            if f":{port}" in place.read_text(encoding="utf-8", errors="replace"):
+                return ""
+        except OSError:
+            continue
+    return (
+        f"{os.path.basename(command)} does not read OPENAI_BASE_URL, and {path} does not name this daemon, so its "
+        f"requests may go elsewhere. `oproxy env --for {program.tool}` prints what belongs there."
+    )
 
 
 def started(quiet: bool) -> daemon.State:
@@ -127,7 +178,10 @@ def wanted(
     command: Sequence[str], *, budget: float | None, tokens: int | None, model: str | None, tag: str | None
 ) -> dict[str, Any]:
     """Return the body that asks for the key."""
-    limits = {"money_per_month": budget, "tokens_per_month": tokens}
+    limits: dict[str, Any] = {"money_per_month": budget, "tokens_per_month": tokens}
+    if budget is not None:
+        # Local models cost nothing: a budget of real cost would never fill.
+        limits["count"] = "list"
     return {
         # Names are unique, and the same command may run several times at once.
         "name": f"run {os.path.basename(command[0])} {secrets.token_hex(3)}",
@@ -158,8 +212,8 @@ def opened(body: Mapping[str, Any]) -> Account:
         raise Failure(f"No key could be made for this run: {exc.message}", code=OURS) from exc
 
 
-def closed(account: Account, *, quiet: bool) -> None:
-    """Tell what was used and remove the key. Whatever goes wrong is told and changes nothing of the exit status."""
+def closed(account: Account, *, quiet: bool, budget: float | None) -> None:
+    """Say what was used and remove the key. What goes wrong here is reported and does not change the exit status."""
 
     async def ask() -> None:
         async with asyncio.timeout(PATIENCE), connect(None) as api:
@@ -167,7 +221,10 @@ def closed(account: Account, *, quiet: bool) -> None:
                 raise ApiError("The daemon has ended in the meantime.")
             try:
                 if not quiet:
-                    tell(f"oproxy: {told(await api.get(f'/oproxy/keys/{account.id}/usage'))}")
+                    usage = await api.get(f"/oproxy/keys/{account.id}/usage")
+                    tell(f"oproxy: {told(usage)}")
+                    if budget is not None and usage.get("requests") and not usage.get("listed"):
+                        tell(f"oproxy: {UNPRICED}")
             finally:
                 await api.delete(f"/oproxy/keys/{account.id}")
 
@@ -286,6 +343,8 @@ def environment(state: daemon.State, account: Account) -> dict[str, str]:
     url = f"{state.url}/v1"
     env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": account.key}
     env |= {"ANTHROPIC_BASE_URL": state.url, "ANTHROPIC_AUTH_TOKEN": account.key}
+    # Ollama's Python and JavaScript packages send the key; the `ollama` command itself has none to send.
+    env |= {"OLLAMA_HOST": state.url, "OLLAMA_API_KEY": account.key}
     if "ANTHROPIC_API_KEY" in env:
         # A real one must not be sent here; where none is set, Claude Code would ask whether ours may be used.
         env["ANTHROPIC_API_KEY"] = account.key

@@ -26,6 +26,7 @@ class Facts(NamedTuple):
     window: int = 8192
     tools: bool = True
     vision: bool = False
+    thinks: bool = False
     ca: str = ""
     window_by: str = "models.num_ctx"
 
@@ -137,14 +138,13 @@ def claude_code(facts: Facts) -> Snippet:
         "ANTHROPIC_AUTH_TOKEN": facts.key,
         **dict.fromkeys(CLAUDE_MODELS, facts.model),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(facts.output),
-        # It would begin every prompt with a line that is never the same, and the model read all of it anew.
+        # Without it, Claude Code assumes 1,000,000 tokens for a model that it does not know, and compacts the
+        # conversation only after we have refused a prompt that is too long.
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(facts.window),
+        # A line at the start of every prompt that is different each time: the model would read the whole prompt again.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
-    if AGENT_WINDOW <= facts.window < CLAUDE_WINDOW:
-        # It takes every model it does not know for one of 200,000 tokens; this is when it sums up what was said. A
-        # window that its instructions alone fill would be summed up without end.
-        env["CLAUDE_AUTOCOMPACT_PCT_OVERRIDE"] = str(facts.window * 80 // CLAUDE_WINDOW)
     if facts.ca:
         env["NODE_EXTRA_CA_CERTS"] = facts.ca
     notes = [
@@ -157,7 +157,12 @@ def claude_code(facts: Facts) -> Snippet:
 
 def opencode(facts: Facts) -> Snippet:
     """https://opencode.ai/docs/providers/"""
-    model = {"name": facts.model, "limit": {"context": facts.window, "output": facts.output}}
+    model: dict[str, Any] = {"name": facts.model, "limit": {"context": facts.window, "output": facts.output}}
+    if facts.vision:
+        # opencode replaces images by an error text for a model that does not list them.
+        model |= {"attachment": True, "modalities": {"input": ["text", "image"], "output": ["text"]}}
+    if facts.thinks:
+        model["reasoning"] = True
     value = {
         "$schema": "https://opencode.ai/config.json",
         "provider": {
@@ -307,7 +312,6 @@ CLAUDE_MODELS = (
     "ANTHROPIC_DEFAULT_SONNET_MODEL",
     "ANTHROPIC_DEFAULT_HAIKU_MODEL",
 )
-CLAUDE_WINDOW = 200_000
 # Agents send long instructions with every request; with less than this they soon have no room for the work.
 AGENT_WINDOW = 32768
 

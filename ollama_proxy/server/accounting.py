@@ -190,13 +190,12 @@ def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int
 
 
 def price_of(app: web.Application) -> Callable[[str, int, int], int | None]:
-    """Return what tells what a request may cost at most, for budgets that count list prices: nano-dollars by the model
-    asked for and the tokens of prompt and answer. What local models cost is known only when they have answered."""
+    """Return what tells what a request may cost at most by list prices: nano-dollars by the model asked for and the
+    tokens of prompt and answer. What local models cost is known only when they have answered."""
 
     def price(model: str, prompt: int, answer: int) -> int | None:
-        if app[ENGINE].snapshot.settings.budget.count != "list":
-            return None
-        return app[CLERK].prices.list_price(model, Usage(prompt=prompt, completion=answer))
+        price: int | None = app[CLERK].prices.list_price(model, Usage(prompt=prompt, completion=answer))
+        return price
 
     return price
 

@@ -130,6 +130,8 @@ def _reasoning(request: wire.CountTokensRequest, most: int | None) -> Reasoning:
 
 
 def _without_effect(request: wire.CountTokensRequest) -> Iterable[str]:
+    if getattr(request.thinking, "block_binding", None):
+        yield "thinking.block_binding"
     config = request.output_config
     if config is None:
         return

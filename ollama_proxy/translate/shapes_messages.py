@@ -249,8 +249,11 @@ class ChoiceNone(Struct, tag="none"):
 # --- thinking, output, metadata -------------------------------------------------------------------------------------
 
 Display = Annotated[
-    Literal["summarized", "omitted"] | None, Meta(description="`omitted`: only a signature of the thoughts comes back.")
+    Literal["summarized", "omitted", "updates"] | None,
+    Meta(description="`omitted`: only a signature of the thoughts comes back; `updates`: the same as `summarized`."),
 ]
+# How strictly thoughts that come back are held against the conversation. Ours are sealed with their text alone.
+Binding = dict[str, Any] | None
 
 
 class ThinkingEnabled(Struct, tag="enabled"):
@@ -258,18 +261,21 @@ class ThinkingEnabled(Struct, tag="enabled"):
 
     budget_tokens: Annotated[int, Meta(ge=1024, le=INT32)]
     display: Display = None
+    block_binding: Binding = None
 
 
 class ThinkingAdaptive(Struct, tag="adaptive"):
     """Think as much as `output_config.effort` says."""
 
     display: Display = None
+    block_binding: Binding = None
 
 
 class ThinkingBetween(Struct, tag="between_tools"):
     """Think between the calls of tools; the same as adaptive here."""
 
     display: Display = None
+    block_binding: Binding = None
 
 
 class ThinkingDisabled(Struct, tag="disabled"):

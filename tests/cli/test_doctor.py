@@ -101,6 +101,24 @@ async def test_a_config_that_reads_well_and_cannot_work_is_told(look: Look) -> N
     assert "auth.env_file" in told(await check_config(look('[auth]\nenv_file = "/no/such"\n')))
 
 
+@pytest.mark.parametrize(
+    ("config", "warned"),
+    [
+        ("[budget]\nmoney_per_day = 1.0\n", True),
+        ("[budget]\nmoney_per_month = 1.0\n[prices]\nkwh = 0.3\n", True),
+        ('[budget]\nmoney_per_day = 1.0\ncount = "list"\n', False),
+        ("[budget]\nmoney_per_day = 1.0\n[prices]\nkwh = 0.3\nwatts = 300\n", False),
+        ('[budget]\nmoney_per_day = 1.0\n[prices.models."qwen*"]\ninput = 1.0\n', False),
+        ('[budget]\nmoney_per_day = 1.0\n[backends.x]\ntype = "openai"\nurl = "https://api.x.ai/v1"\n', False),
+        ('[budget]\nmoney_per_day = 1.0\n[backends.x]\ntype = "openai"\nurl = "http://gpu:8000/v1"\n', True),
+        ("[budget]\ntokens_per_day = 1\n", False),
+    ],
+)
+async def test_a_budget_in_dollars_that_can_never_fill_is_reported(look: Look, config: str, warned: bool) -> None:
+    said = told(await check_config(look(config)))
+    assert ("the budget in dollars never fills" in said) is warned
+
+
 HERE = "http://127.0.0.1:11435/v1"
 REAL = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"
 

@@ -253,11 +253,12 @@ def test_claude_code_reads_its_settings() -> None:
     assert all(isinstance(value, str) for value in env.values())
 
 
-@pytest.mark.parametrize(("window", "percent"), [(8192, None), (65_536, "26"), (262_144, None)])
-def test_claude_code_is_told_when_to_sum_up(window: int, percent: str | None) -> None:
+@pytest.mark.parametrize("window", [8192, 65_536, 262_144])
+def test_claude_code_learns_the_window(window: int) -> None:
     snippet = TOOLS["claude-code"](FACTS._replace(window=window))
     env = json.loads(snippet.text)["env"]
-    assert env.get("CLAUDE_AUTOCOMPACT_PCT_OVERRIDE") == percent
+    assert env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == str(window)
+    assert "CLAUDE_AUTOCOMPACT_PCT_OVERRIDE" not in env, "a share of the window that it knows now would be too early"
     assert "NODE_EXTRA_CA_CERTS" not in env
     assert any("small for an agent" in note for note in snippet.notes) is (window < 32_768)
 
@@ -272,15 +273,17 @@ def test_a_small_window_is_made_larger_by_the_setting_that_it_has() -> None:
 def test_opencode_and_vs_code_read_their_json() -> None:
     found = json.loads(TOOLS["opencode"](FACTS).text)
     assert found["model"] == 'oproxy/odd"model'
-    assert found["provider"]["oproxy"]["models"] == {
-        'odd"model': {"name": 'odd"model', "limit": {"context": 8000, "output": 2000}}
-    }
+    model = {"name": 'odd"model', "limit": {"context": 8000, "output": 2000}}
+    sees = {"attachment": True, "modalities": {"input": ["text", "image"], "output": ["text"]}}
+    assert found["provider"]["oproxy"]["models"] == {'odd"model': {**model, **sees}}
+    blind = json.loads(TOOLS["opencode"](FACTS._replace(vision=False, thinks=True)).text)
+    assert blind["provider"]["oproxy"]["models"] == {'odd"model': {**model, "reasoning": True}}
     (group,) = json.loads(TOOLS["vscode"](FACTS).text)
     assert (group["vendor"], group["apiType"]) == ("customendpoint", "chat-completions")
-    (model,) = group["models"]
-    assert model["url"] == f"{URL}/chat/completions"
-    assert model["maxInputTokens"] + model["maxOutputTokens"] == 8000
-    assert model["vision"] is True
+    (listed,) = group["models"]
+    assert listed["url"] == f"{URL}/chat/completions"
+    assert listed["maxInputTokens"] + listed["maxOutputTokens"] == 8000
+    assert listed["vision"] is True
 
 
 def test_continue_has_a_model_for_each_role() -> None:

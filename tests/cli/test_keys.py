@@ -46,3 +46,19 @@ def test_keys_are_removed_only_with_a_yes(config: Config) -> None:
 
     assert keys(config, "rm", "alice", "-y").returncode == 0
     assert "alice" not in keys(config, "list").stdout
+
+
+def test_a_budget_in_dollars_says_when_nothing_here_costs_any(config: Config) -> None:
+    made = keys(config, "create", "alice", "--budget", "1usd/day")
+    assert "a budget in dollars never fills" in made.stderr
+    assert "`oproxy keys set alice --count list`" in made.stderr
+
+    changed = keys(config, "set", "alice", "--count", "list")
+    assert (changed.returncode, "never fills" in changed.stderr) == (0, False)
+    assert "$1/day (list prices)" in keys(config, "show", "alice").stdout
+    # Another sum is counted in the same way; only --count changes that.
+    keys(config, "set", "alice", "--budget", "2usd/month")
+    assert "$2/month (list prices)" in keys(config, "show", "alice").stdout
+    assert "never fills" in keys(config, "set", "alice", "--count", "cost").stderr
+    assert keys(config, "set", "alice", "--budget", "none").returncode == 0
+    assert "$" not in keys(config, "show", "alice").stdout.split("budget", 1)[1].partition("\n")[0]

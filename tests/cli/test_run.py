@@ -163,7 +163,7 @@ def test_the_key_is_asked_for_with_all_that_was_wished(keys: Keys, oproxy: Run) 
     assert re.fullmatch(r"run true [0-9a-f]{6}", made.pop("name"))
     assert made == {
         "tags": ["nightly"],
-        "budget": {"money_per_month": 1.5, "tokens_per_month": 1000},
+        "budget": {"money_per_month": 1.5, "tokens_per_month": 1000, "count": "list"},
         "model": "qwen3",
         "ephemeral": True,
     }
@@ -173,6 +173,44 @@ def test_the_key_is_asked_for_with_all_that_was_wished(keys: Keys, oproxy: Run) 
 def test_a_run_without_wishes_has_no_budget_and_no_model(keys: Keys, shell: Run) -> None:
     assert shell("true").code == 0
     assert (keys.made[0]["budget"], keys.made[0]["model"], keys.made[0]["tags"]) == ({}, None, [])
+
+
+def test_ollamas_programs_are_sent_here_too(keys: Keys, shell: Run) -> None:
+    done = shell('echo "$OLLAMA_HOST $OLLAMA_API_KEY"', OLLAMA_HOST="elsewhere", OLLAMA_API_KEY="real")
+    assert done.out == f"{keys.url} sk-oproxy-test\n"
+
+
+@pytest.mark.parametrize(
+    ("listed", "warned"), [(None, True), (0, True), (12_300_000, False)], ids=["no price", "nothing", "a price"]
+)
+def test_a_budget_in_dollars_that_counted_nothing_is_reported(
+    keys: Keys, oproxy: Run, listed: int | None, warned: bool
+) -> None:
+    keys.usage = {**USAGE, "listed": listed}
+    done = oproxy("--budget", "1", "true")
+    assert ("--budget did not limit anything" in done.err) is warned
+    assert "did not limit" not in oproxy("true").err
+
+
+@pytest.mark.parametrize("program", ["codex", "opencode"])
+def test_a_program_that_does_not_read_our_variables_is_named_with_the_way_out(
+    keys: Keys, tmp_path: Path, oproxy: Run, program: str
+) -> None:
+    command = tmp_path / program
+    command.write_text("#!/bin/sh\ntrue\n")
+    command.chmod(0o755)
+    home = tmp_path / "settings"
+    home.mkdir()
+    env = {"CODEX_HOME": str(home), "OPENCODE_CONFIG_DIR": str(home)}
+
+    done = oproxy("--", str(command), **env)
+    assert f"{program} does not read OPENAI_BASE_URL" in done.err
+    assert f"`oproxy env --for {program}`" in done.err
+    assert "does not read" not in oproxy("-q", "--", str(command), **env).err
+
+    for name in ("config.toml", "opencode.json"):
+        (home / name).write_text(f'base_url = "{keys.url}/v1"')
+    assert "does not read" not in oproxy("--", str(command), **env).err
 
 
 def test_a_proxy_is_kept_out_of_the_way(keys: Keys, shell: Run) -> None:

@@ -285,6 +285,10 @@ def test_the_knobs_are_passed_on() -> None:
         ({"type": "adaptive"}, None, "medium", "shown"),
         ({"type": "adaptive", "display": "omitted"}, {"effort": "high"}, "high", "omitted"),
         ({"type": "between_tools", "display": "omitted"}, None, "medium", "omitted"),
+        # What Claude Code asks for since 2.1.332.
+        ({"type": "adaptive", "display": "updates"}, None, "medium", "shown"),
+        ({"type": "enabled", "budget_tokens": 1999, "display": "updates"}, None, "low", "shown"),
+        ({"type": "between_tools", "display": "updates"}, None, "medium", "shown"),
     ],
 )
 def test_who_asks_for_thinking_gets_it(thinking: Any, config: Any, effort: str, seen: str) -> None:
@@ -292,6 +296,14 @@ def test_who_asks_for_thinking_gets_it(thinking: Any, config: Any, effort: str, 
     shape, fields = decode(json.dumps(body).encode(), MessagesRequest)
     ask = messages.parse_shape(shape, fields)
     assert (ask.reasoning.effort, messages.thoughts_of(shape)) == (effort, seen)
+
+
+@pytest.mark.parametrize("kind", ["enabled", "adaptive", "between_tools"])
+def test_how_thoughts_are_bound_is_accepted_and_named_as_ignored(kind: str) -> None:
+    thinking: dict[str, Any] = {"type": kind, "budget_tokens": 1024}
+    for binding, named in (({"prefix_mismatch_behavior": "drop_block"}, True), ({}, False), (None, False)):
+        ask = parse(max_tokens=2000, thinking={**thinking, "block_binding": binding})
+        assert ("thinking.block_binding" in ask.ignored) is named
 
 
 def test_larger_budgets_are_higher_efforts() -> None:
