@@ -47,7 +47,8 @@ class OproxyError(Exception):
     """A refusal with an OpenAI body.
 
     `status` is the HTTP status, `type`, `param` and `code` the fields beside `message` in
-    `{"error": {…}}`, `headers` extra response headers (lower case).
+    `{"error": {…}}`, `headers` extra response headers (lower case). `details` are what Anthropic's API tells beside the
+    words, for its SDKs to act on; OpenAI's form has no place for them.
     """
 
     status = 500
@@ -61,10 +62,12 @@ class OproxyError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.details = details
         if code is not None:
             self.code = code
         self.headers: dict[str, str] = dict(headers or {})

@@ -19,6 +19,7 @@ from .filter import Filter
 from .forced import OneCall, SomeCall, constrain
 from .images import map_images, settle_data_uris
 from .keywords import kept
+from .pairs import pair_results
 from .schema import Checker, SchemaCheck, ToolCheck, check_format, check_tools
 from .think import settle_reasoning
 from .tools import CustomCalls, FirstCall, as_functions, custom_history, in_words, introduce, narrow, with_hint
@@ -54,6 +55,8 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
         raise Unsupported("Unsupported parameter: 'logit_bias' is not supported with this model.", param="logit_bias")
     form = check_format(ask.format)
     arguments = check_tools(ask.tools, legacy=bool(ask.extra.get("legacy_functions")))
+    if (paired := pair_results(ask.messages)) is not ask.messages:
+        ask = replace(ask, messages=tuple(paired))
     ask = settle_content(ask, info)
     reasoning, ignored = settle_reasoning(ask.reasoning, info)
     put, steps, more = _tools(replace(ask, reasoning=reasoning), info, abilities, arguments)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from ..errors import Invalid
+from ..errors import Invalid, NotFound, Unsupported
 from ..model import Ask, Format, Reasoning, Sampling
 from . import shapes_messages as wire
 from .chat_tools import shallow
@@ -34,6 +34,7 @@ def parse(body: bytes) -> Ask:
 
 def parse_shape(request: wire.CountTokensRequest, fields: Mapping[str, msgspec.Raw]) -> Ask:
     """Read a request that `validate.decode` has decoded, to be answered or counted. Raises errors.Invalid."""
+    _refuse_server_state(request)
     conversation = Conversation()
     messages = (*conversation.system(request.system), *conversation.turns(request.messages))
     tools, left = parse_tools(request.tools or ())
@@ -127,6 +128,36 @@ def _reasoning(request: wire.CountTokensRequest, most: int | None) -> Reasoning:
         case wire.ThinkingAdaptive() | wire.ThinkingBetween():
             return Reasoning(effort or "medium")
     return Reasoning("none", implied=True)
+
+
+def _refuse_server_state(request: wire.CountTokensRequest) -> None:
+    """Refuse what would leave the model without a part of the conversation, or ask for something else than an answer.
+
+    The SDK's threads and tool runner go on from both refusals of `thread` by sending the whole conversation:
+    `_replay_reason` and `_unsupported_features` in anthropic/lib/threads/_thread_state.py.
+    """
+    match request.thread:
+        case wire.ThreadContinue(previous_message_id=id):
+            raise NotFound(
+                f"No conversation is held under `{id}`: oproxy keeps none for this API. Send the whole conversation.",
+                param="thread.previous_message_id",
+                details={"error_code": "thread_not_found"},
+            )
+        case wire.ThreadCreate():
+            raise Unsupported(
+                "oproxy does not hold conversations for this API. Send the whole conversation without `thread`.",
+                param="thread",
+                details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+            )
+    if not isinstance(request, wire.MessagesRequest):
+        return
+    if request.compaction is not None:
+        raise Unsupported(
+            "Summaries by request are not supported. Ask for a summary in a message instead.", param="compaction"
+        )
+    if request.container:
+        # What lies in it, files and skills, is as far away as a thread. Tools of Anthropic's servers are only named.
+        raise Unsupported("There are no containers here. Leave `container` out.", param="container")
 
 
 def _without_effect(request: wire.CountTokensRequest) -> Iterable[str]:

@@ -99,15 +99,13 @@ class Conversation:
                     yield from self._parts(block, where)
 
     def _user(self, blocks: Sequence[wire.Block], path: str) -> Iterator[hub.Message]:
-        """Yield a message for each result, and one for what is said between them."""
+        """Yield a message for each result, and then one for all else: words between a call and its result would tear
+        the two apart."""
         said: list[hub.Part] = []
         for index, block in enumerate(blocks):
             where = f"{path}[{index}]"
             match block:
                 case wire.ToolResultBlock():
-                    if said:
-                        yield hub.Message("user", tuple(said))
-                        said = []
                     yield hub.Message("tool", (self._result(block, where),))
                 case wire.ToolUseBlock() | wire.ThinkingBlock() | wire.RedactedThinkingBlock():
                     kind = type(block).__struct_config__.tag

@@ -46,7 +46,10 @@ def status(error: OproxyError) -> int:
 def body(error: OproxyError, request_id: str) -> dict[str, Any]:
     """Return the whole answer body; also the data of an `error` event in a stream."""
     kind = TYPES.get(status(error)) or ("invalid_request_error" if error.status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": _message(error)}, "request_id": request_id}
+    told: dict[str, Any] = {"type": kind, "message": _message(error)}
+    if error.details is not None:
+        told["details"] = dict(error.details)
+    return {"type": "error", "error": told, "request_id": request_id}
 
 
 def headers(ours: Mapping[str, str]) -> dict[str, str]:

@@ -95,8 +95,7 @@ class OpenAIWire(Struct, frozen=True, kw_only=True):
         return AnswerReader(ChatChoice(top_logprobs=ask.top_logprobs), backend=backend, model=ask.model)
 
     def _messages(self, messages: Sequence[Message]) -> Iterator[Json]:
-        merged = _merged(messages) if self.llamacpp else messages
-        for message in merged:
+        for message in _merged(messages) if self.llamacpp else _strict(messages):
             results = [part for part in message.parts if isinstance(part, ToolResult)]
             yield from (self._result(part) for part in results)
             parts = [part for part in message.parts if not isinstance(part, ToolResult)]
@@ -319,6 +318,40 @@ def _merged(messages: Sequence[Message]) -> Iterable[Message]:
         else:
             out.append(message)
     return out
+
+
+def _strict(messages: Sequence[Message]) -> Iterable[Message]:
+    """Return the messages as the strictest templates of other servers take them: one system message, at the beginning
+    ("System message must be at the beginning"), and never two user messages in a row.
+
+    Instructions in the middle stay in their place; there the user says them, marked as Claude Code marks its own.
+    """
+    out: list[Message] = []
+    for message in messages:
+        if message.role == "system" and out and (len(out) > 1 or out[0].role != "system"):
+            message = Message("user", _marked(message.parts))
+        elif message.role == "system":
+            message = Message("system", _joined(message.parts, ()), message.name)
+        last = out[-1] if out else None
+        same = last is not None and last.role == message.role and last.name == message.name
+        if last is not None and same and message.role in ("system", "user"):
+            out[-1] = Message(last.role, _joined(last.parts, message.parts), last.name)
+        else:
+            out.append(message)
+    return out
+
+
+def _marked(parts: Sequence[Part]) -> tuple[Part, ...]:
+    text = "\n".join(part.text for part in parts if isinstance(part, Text))
+    return (Text(f"<system-reminder>\n{text}\n</system-reminder>"),)
+
+
+def _joined(first: Sequence[Part], second: Sequence[Part]) -> tuple[Part, ...]:
+    """Join what two messages hold. Text alone becomes one text: not every server takes parts."""
+    if all(isinstance(part, Text) for part in (*first, *second)):
+        texts = ("\n".join(part.text for part in parts if isinstance(part, Text)) for parts in (first, second))
+        return (Text("\n\n".join(text for text in texts if text)),)
+    return (*first, *second)
 
 
 def _named(message: Message, written: Json) -> Json:

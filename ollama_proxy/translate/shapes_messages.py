@@ -296,6 +296,22 @@ class OutputConfig(Struct):
     task_budget: Annotated[JsonObject | None, Meta(description="Has no effect.")] = None
 
 
+class ThreadCreate(Struct, tag="create"):
+    """Hold this conversation at the server."""
+
+
+class ThreadContinue(Struct, tag="continue"):
+    """Go on from a message that the server holds; only the new turn is sent."""
+
+    previous_message_id: Id
+
+
+class Compaction(Struct, tag="summarize"):
+    """Answer with a summary of the conversation and nothing else."""
+
+    instructions: str | None = None
+
+
 class MessagesMetadata(Struct):
     """Who asks."""
 
@@ -317,6 +333,10 @@ class CountTokensRequest(Struct, kw_only=True):
     output_config: OutputConfig | None = None
     output_format: Annotated[OutputSchema | None, Meta(description="The older place of `output_config.format`.")] = None
     cache_control: Annotated[Any, Meta(description="Beginnings of prompts are always reused.")] = None
+    thread: Annotated[
+        ThreadCreate | ThreadContinue | None,
+        Meta(description="Refused: no conversation is held here. Anthropic's SDKs then send all of it."),
+    ] = None
 
 
 class MessagesRequest(CountTokensRequest, kw_only=True):
@@ -330,3 +350,5 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
     top_k: Annotated[int, Meta(ge=0, le=INT32)] | None = None
     metadata: MessagesMetadata | None = None
     service_tier: Annotated[Literal["auto", "standard_only"] | None, Meta(description="There is one tier.")] = None
+    compaction: Annotated[Compaction | None, Meta(description="Refused: ask for a summary in a message.")] = None
+    container: Annotated[JsonObject | str | None, Meta(description="Refused: there are no containers here.")] = None

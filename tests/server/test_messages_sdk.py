@@ -165,3 +165,40 @@ async def test_models_are_listed_page_by_page_and_described(client: Any) -> None
     assert found[0].type == "model"
     one = await client.models.retrieve("claude-x")
     assert (one.id, one.created_at.year > 2000) == ("claude-x", True)
+
+
+async def test_a_tool_runner_goes_on_where_no_conversation_is_held(setup: Setup, client: Any) -> None:
+    """Newer SDKs' runners send only the new turn by default; refused in their API's form, they send all of it."""
+    if not hasattr(client.beta.messages, "thread"):
+        pytest.skip("this SDK has no threads")
+
+    async def get_weather(city: str) -> str:
+        """Get the weather for a city"""
+        return "22 degrees"
+
+    setup.ollama.play("/api/chat", [record(tool_calls=[CALL], done=True)])
+    setup.ollama.play("/api/chat", [record("It is 22 degrees.", done=True)])
+    runner = client.beta.messages.tool_runner(
+        model="smollm2-tools", max_tokens=99, tools=[anthropic.beta_async_tool(get_weather)], messages=MESSAGES
+    )
+    said = await runner.until_done()
+    assert said.content[0].text == "It is 22 degrees."
+    assert [message["role"] for message in setup.ollama.asked("/api/chat")[-1]["messages"]] == [
+        *("user", "assistant", "tool")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("thread", "error", "code"),
+    [
+        ({"type": "create"}, anthropic.BadRequestError, "thread_unsupported_request"),
+        ({"type": "continue", "previous_message_id": "msg_1"}, anthropic.NotFoundError, "thread_not_found"),
+    ],
+)
+async def test_a_thread_is_refused(client: Any, thread: Any, error: Any, code: str) -> None:
+    for streams in (False, True):
+        with pytest.raises(error) as refused:
+            await client.beta.messages.create(
+                model="smollm2", max_tokens=9, messages=MESSAGES, stream=streams, extra_body={"thread": thread}
+            )
+        assert refused.value.body["error"]["details"]["error_code"] == code

@@ -187,7 +187,7 @@ def test_what_only_anthropics_servers_understand_is_left_out_and_named() -> None
         assistant({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, text("I found it.")),
         user({"type": "container_upload", "file_id": "f"}, text("go on")),
         system=[text("x-anthropic-billing-header: cc_version=1;"), text("Be brief")],
-        context_management={"edits": []}, container="c", mcp_servers=[], unheard_of=1, service_tier="auto",
+        context_management={"edits": []}, container=None, mcp_servers=[], unheard_of=1, service_tier="auto",
         output_config={"effort": "high", "task_budget": {"type": "tokens", "total": 1}},
         cache_control={"type": "ephemeral"},
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_what_only_anthropics_servers_understand_is_left_out_and_named() -> None
     assert ask.messages[2].parts == (hub.Text("I found it."),)
     assert ask.messages[3].parts == (hub.Text("go on"),)
     assert ask.ignored == (
-        "context_management", "container", "mcp_servers", "unheard_of", "system.x-anthropic-billing-header",
+        "context_management", "mcp_servers", "unheard_of", "system.x-anthropic-billing-header",
         "messages.content.server_tool_use", "messages.content.container_upload", "output_config.effort",
         "output_config.task_budget",
     )  # fmt: skip
@@ -205,6 +205,49 @@ def test_citations_and_unknown_results_are_named() -> None:
     source = {"type": "text", "media_type": "text/plain", "data": "words"}
     document = {"type": "document", "source": source, "citations": {"enabled": True}}
     assert parse(user(document)).ignored == ("messages.content.citations",)
+
+
+@pytest.mark.parametrize(
+    ("thread", "status", "details"),
+    [
+        ({"type": "create"}, 400, {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}),
+        ({"type": "continue", "previous_message_id": "msg_1"}, 404, {"error_code": "thread_not_found"}),
+    ],
+)
+def test_a_conversation_held_by_the_server_is_refused_as_the_sdk_goes_on_from(
+    thread: Any, status: int, details: Any
+) -> None:
+    """Answered as if it were whole, the model would see one turn without its question, tools and instructions."""
+    body: Any = {"model": "m", "messages": [USER], "thread": thread}
+    for shape, more in ((MessagesRequest, {"max_tokens": 9}), (CountTokensRequest, {})):
+        with pytest.raises(OproxyError) as refused:
+            messages.parse_shape(*decode(json.dumps({**body, **more}).encode(), shape))
+        assert refused.value.status == status
+        assert messages_errors.body(refused.value, "req_1")["error"]["details"] == details
+
+
+@pytest.mark.parametrize("thread", [None, {"type": "fork"}, {"type": "continue"}, "create", 1, []])
+def test_a_thread_is_nothing_or_what_the_api_knows(thread: Any) -> None:
+    if thread is None:
+        assert parse(USER, thread=None).ignored == ()
+        return
+    with pytest.raises(Invalid):
+        parse(USER, thread=thread)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"compaction": {"type": "summarize"}},
+        {"compaction": {"type": "summarize", "instructions": "Be brief"}},
+        {"container": "container_1"},
+        {"container": {"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}},
+    ],
+)
+def test_what_would_change_the_meaning_of_an_answer_is_refused(asked: Any) -> None:
+    with pytest.raises(Unsupported) as refused:
+        parse(USER, **asked)
+    assert refused.value.param == next(iter(asked))
 
 
 # --- tools --------------------------------------------------------------------------------------------------------
@@ -440,3 +483,11 @@ def test_a_spent_budget_and_an_unknown_model_have_anthropics_words() -> None:
     }
     hinted = messages_errors.body(ModelNotFound("nope", hint="To fetch it: x."), "")["error"]["message"]
     assert hinted == "model: nope. To fetch it: x."
+
+
+def test_results_come_before_what_is_said_beside_them() -> None:
+    use = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "r"}
+    ask = parse(USER, assistant(use), user(text("note"), result, text("and more")))
+    assert [message.role for message in ask.messages] == ["user", "assistant", "tool", "user"]
+    assert ask.messages[3].parts == (hub.Text("note"), hub.Text("and more"))

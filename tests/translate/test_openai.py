@@ -20,6 +20,7 @@ from ollama_proxy.model import (
     ModelInfo,
     Reasoning,
     Refusal,
+    Role,
     Sampling,
     Text,
     Thinking,
@@ -284,7 +285,34 @@ def test_llamacpp_gets_one_system_message_and_one_user_turn() -> None:
     ]
     assert written[0]["content"] == "s1\n\ns2"
     assert "".join(part.get("text", "<image>") for part in written[1]["content"]) == "u1\n\nu2<image>"
-    assert len(messages(*given)) == len(given)
+
+
+def test_other_servers_get_what_the_strictest_templates_take() -> None:
+    """Codex' instructions and developer items; and `System message must be at the beginning.` (Qwen 3.5)."""
+    given = (
+        Message("system", (Text("s1"), Text("s1b"))),
+        Message("system", (Text("s2"),)),
+        Message("user", (Text("u1"),)),
+        Message("user", (Text("u2"),)),
+        Message("user", (Text("u3"), Image(data="A", media_type="image/png"))),
+        Message("user", (Text("u4"),), "bob"),
+        Message("assistant", (Text("a1"),)),
+        Message("system", (Text("s3"),)),
+        Message("user", (Text("u5"),)),
+    )
+    written = messages(*given)
+    assert [message["role"] for message in written] == ["system", "user", "user", "assistant", "user"]
+    assert written[0]["content"] == "s1\ns1b\n\ns2"
+    assert [part.get("text", "<image>") for part in written[1]["content"]] == ["u1\n\nu2", "u3", "<image>"]
+    assert written[2] == {"role": "user", "content": "u4", "name": "bob"}
+    assert written[4]["content"] == "<system-reminder>\ns3\n</system-reminder>\n\nu5"
+
+
+@pytest.mark.parametrize("given", [(), ("system",), ("user", "system"), ("system", "user", "system", "system")])
+def test_only_the_first_message_is_a_system_message(given: tuple[Role, ...]) -> None:
+    written = messages(*(Message(role, (Text(f"{place}"),)) for place, role in enumerate(given)))
+    assert "system" not in [message["role"] for message in written[1:]]
+    assert all(f"{place}" in str(written) for place in range(len(given)))
 
 
 # --- reasoning, records -------------------------------------------------------------------------------------------
