@@ -3,14 +3,19 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt
 # T narrows the tests: make test T=tests/server
 T ?=
+# The whole suite runs in this many processes, a file at a time; most of it waits for daemons.
+WORKERS ?= 3
 
-.PHONY: run test check fmt gen bench sdk2 sdknode clean
+.PHONY: run test quick check fmt gen bench sdk2 sdknode clean
 
 run: .venv/run.stamp  ## start the daemon in the foreground
 	@$(BIN)/oproxy serve --fetch
 
 test: .venv/dev.stamp sdk2 sdknode  ## the whole test suite
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest $(or $(T),-n $(WORKERS) --dist loadfile)
+
+quick: .venv/dev.stamp  ## the tests of the pure layers, in seconds
+	@$(BIN)/python -m pytest -q -n 2 tests/policy tests/translate tests/test_framing.py tests/test_layers.py
 
 check: .venv/dev.stamp  ## lint, types, test
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, settings
 
 from ollama_proxy.server.app import build_app
 from ollama_proxy.server.malformed import Runner
@@ -52,6 +53,11 @@ def isolated(tmp_path: Path) -> Iterator[None]:
 
 # For commands as processes that have nothing to do with the ledger and the logs: a database takes its time to be made.
 BOOKLESS = {"OPROXY_STORE_LEDGER": "false", "OPROXY_LOGS_REQUESTS": "false"}
+
+
+# A busy machine must not fail a property: nothing is judged by how long it took.
+settings.register_profile("oproxy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oproxy")
 
 
 class Clock:

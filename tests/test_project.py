@@ -45,7 +45,7 @@ def test_the_pins_name_no_index() -> None:
         assert "://" not in (ROOT / name).read_text()
 
 
-@pytest.mark.parametrize("word", ["run", "test", "check", "fmt", "gen", "bench", "clean"])
+@pytest.mark.parametrize("word", ["run", "test", "quick", "check", "fmt", "gen", "bench", "clean"])
 def test_the_makefile_knows_the_word(word: str) -> None:
     done = subprocess.run(["make", "-n", word], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
