@@ -19,6 +19,7 @@ import msgspec
 from .batchfiles import Index, Lock, Parts, Scan, Stopped, clear, publish, scan
 from .batchlines import GONE, Dispatcher, Ending, Office, Run, with_batch
 from .errors import OproxyError
+from .policy.backoff import Backoff, Presence
 from .policy.batch import OVER, Counts, Fault, Faults, Kept, Lines, Status, moved
 from .tasks import Tasks
 from .translate import batches
@@ -33,8 +34,8 @@ PERIOD = 2.0
 ROUND = 60.0
 # Seconds after which a folder of no batch is nobody's.
 ABANDONED = 3600.0
-# Seconds between tries while the disk or the database fails: twice as long each time, at most LONGEST.
-PAUSE, LONGEST = 0.2, 60.0
+# Pauses between tries while the disk or the database fails.
+BACKOFF = Backoff(0.2, 30.0)
 
 
 class Runner:
@@ -103,7 +104,7 @@ class Runner:
     # --- one batch, from here to its end --------------------------------------------------------------------------
 
     async def _tend(self, id: str) -> None:
-        lock, pause = Lock(self.folder / id), PAUSE
+        lock, store = Lock(self.folder / id), Presence(BACKOFF)
         try:
             if not await asyncio.to_thread(lock.take):
                 return
@@ -115,9 +116,9 @@ class Runner:
                     return
                 except (OSError, OproxyError) as exc:
                     # All that matters is in the parts and in the store: it begins anew from there.
-                    log.warning("batch %s has to wait: %s", id, exc)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST)
+                    if store.lost(str(exc), self._wall()):
+                        log.warning("batch %s has to wait: %s", id, exc)
+                await asyncio.sleep(store.pause(self._wall()))
         finally:
             lock.release()
             self.tended.discard(id)

@@ -20,6 +20,7 @@ import msgspec
 
 from .batchfiles import Index, Parts
 from .errors import Invalid, OproxyError
+from .policy.backoff import Backoff, Presence
 from .policy.batch import Counts, Fault, Kept, Lines, Retry, Status, again
 from .sections_state import Batches
 from .tasks import Tasks
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at whether a busy backend is free.
 GLANCE = 0.02
-# Seconds between tries while the disk fails: twice as long each time, at most LONGEST.
-PAUSE, LONGEST = 0.2, 60.0
+# Pauses between tries while the disk fails.
+BACKOFF = Backoff(0.2, 60.0)
 
 GONE = Fault(
     code="input_file_not_found",
@@ -262,16 +263,16 @@ class Dispatcher:
         line = batches.write_line(
             number, self._new_id(), custom_id, status=status, request_id=got.request_id, body=body
         )
-        failed, pause = status >= 300, PAUSE
+        failed, disk = status >= 300, Presence(BACKOFF)
         while True:
             try:
                 await asyncio.to_thread(run.parts.append, line, failed=failed)
                 break
             except OSError as exc:
                 # A full disk: nothing new is begun as long as this line waits.
-                log.warning("batch %s: an answer cannot be written: %s", run.kept.batch.id, exc)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST)
+                if disk.lost(str(exc), self._clock()):
+                    log.warning("batch %s: an answer cannot be written: %s", run.kept.batch.id, exc)
+            await asyncio.sleep(disk.pause(self._clock()))
         run.lines.finish(number)
         if failed:
             run.failed += 1

@@ -33,9 +33,15 @@ class Clerk:
         opening: Callable[[], Awaitable[None]],
     ) -> None:
         self.gate = gate
-        # None where none is kept, and as long as it is not open.
+        # None where none is kept, and as long as it is not begun.
         self.ledger: Ledger | None = None
-        self._opening: Callable[[], Awaitable[None]] | None = opening if settings.store.ledger else None
+        # Rows of requests that ended before the ledger was begun, and how many of them found no room.
+        self.early: list[Entry] = []
+        self.dropped = 0
+        # Why no ledger can be begun; rows wait as long as it cannot.
+        self.fault = ""
+        self.keeps = settings.store.ledger
+        self._opening: Callable[[], Awaitable[None]] | None = opening if self.keeps else None
         # Whether anybody reads the rows: the ledger, or the recorder.
         self._kept = settings.store.ledger or settings.logs.requests
         self._clock = clock
@@ -46,14 +52,28 @@ class Clerk:
         """Go by other prices and rules from now on."""
         self.prices = Prices(settings.prices)
         self._backends = settings.backends
+        self._store = settings.store
         self._refuse = settings.store.on_error == "refuse"
         if self.ledger is not None:
             self.ledger.durability = settings.store.durability
             self.ledger.buffer = settings.store.buffer
 
+    def begin(self, ledger: Ledger) -> None:
+        """Write to this ledger from now on, and what waited for it first."""
+        ledger.durability, ledger.buffer = self._store.durability, self._store.buffer
+        self.ledger, self.fault = ledger, ""
+        early, self.early = self.early, []
+        for entry in early:
+            ledger.write_later(entry)
+
+    @property
+    def failing(self) -> bool:
+        """Whether rows cannot be written now."""
+        return bool(self.fault) if self.ledger is None else self.ledger.failing
+
     def ready(self) -> None:
         """Refuse work that could not be booked, if that is wanted. Raises Overloaded."""
-        if self._refuse and self.ledger is not None and self.ledger.failing:
+        if self._refuse and self.failing:
             raise Overloaded(
                 "The ledger cannot be written, and [store] on_error says to refuse requests then. "
                 "`oproxy status` shows the cause.",
@@ -72,11 +92,26 @@ class Clerk:
             self._opening = None
         if self.ledger is not None:
             await self.ledger.write(entry)
+        else:
+            self._hold(entry)
 
     def close_now(self, books: Books) -> None:
         """The same without waiting, for a request that nobody waits for any more."""
-        if (entry := self._closed(books)) is not None and self.ledger is not None:
+        if (entry := self._closed(books)) is None:
+            return
+        if self.ledger is not None:
             self.ledger.write_later(entry)
+        else:
+            self._hold(entry)
+
+    def _hold(self, entry: Entry) -> None:
+        """Keep a row until the ledger is begun."""
+        if not self.keeps:
+            return
+        if len(self.early) < self._store.buffer:
+            self.early.append(entry)
+        else:
+            self.dropped += 1
 
     def _closed(self, books: Books) -> Entry | None:
         if books.closed:

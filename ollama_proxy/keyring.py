@@ -42,6 +42,8 @@ class Keyring:
         given: Mapping[str, str] = {},
     ) -> None:
         self.keys = keys
+        # Whether there are keys in the database that were not read yet.
+        self.incomplete = False
         self._wall = wall
         self._control = control
         self._given = {digest: key_of(name, secret, digest) for name, secret, digest in digested(given)}
@@ -106,20 +108,27 @@ class Keyring:
             return False
         version = self.keys.version()
         if version == self._version:
+            self.incomplete = False
             return False
         self._stored = {key.digest: key for key in self.keys.all()}
         self._version = version
         self._callers = {}
+        self.incomplete = False
         return True
 
     async def run(self) -> None:
         """Follow changes by others until cancelled. A database that fails leaves the keys as they are."""
         while True:
             await asyncio.sleep(AGAIN)
+            reading = asyncio.get_running_loop().run_in_executor(None, self.read)
             try:
-                await asyncio.to_thread(self.read)
+                await asyncio.shield(reading)
             except StoreError as exc:
                 log.debug("keys could not be read: %s", exc.message)
+            except asyncio.CancelledError:
+                # The database is closed next, which must not happen under a thread that reads from it.
+                await asyncio.wait({reading})
+                raise
 
 
 def digested(given: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:

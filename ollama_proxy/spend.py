@@ -53,11 +53,13 @@ class Account:
     """The windows of one key, or of all together (no `id`), and the limits that hold for them. `by_list`: money is
     counted by list prices."""
 
-    __slots__ = ("alerts", "budget", "by_list", "day", "id", "limits", "month", "name")
+    __slots__ = ("alerts", "budget", "by_list", "complete", "day", "id", "limits", "month", "name")
 
     def __init__(self, id: str, name: str, now: float) -> None:
         self.id = id
         self.name = name
+        # Whether what was spent before is known; as long as it is not, only what was spent since is counted.
+        self.complete = False
         self.day = Window("day", now)
         self.month = Window("month", now)
         self.budget = NO_BUDGET
@@ -123,8 +125,9 @@ class Seen:
 
 class Spend:
     """All accounts. `wall` gives epoch seconds; `load(key, since)` what the ledger has of a key ("": of all) as (cost,
-    list cost, tokens); `say` takes a line for people. `price(model, prompt, answer)` is the list price in nano-dollars,
-    None where it knows none; without it, money is reserved by what the model's answers took before.
+    list cost, tokens), None where it cannot be read at the moment; `say` takes a line for people. `price(model, prompt,
+    answer)` is the list price in nano-dollars, None where it knows none; without it, money is reserved by what the
+    model's answers took before.
 
     Belongs to one event loop; only `refill` and `read` are called in a thread, for they wait for the database.
     """
@@ -134,7 +137,7 @@ class Spend:
         settings: SpendSettings,
         *,
         wall: Callable[[], float],
-        load: Callable[[str, float], tuple[int, int, int]],
+        load: Callable[[str, float], tuple[int, int, int] | None],
         say: Callable[[str], None],
         tasks: Tasks,
         webhook: Webhook | None = None,
@@ -246,14 +249,15 @@ class Spend:
 
     # --- accounts ---------------------------------------------------------------------------------------------
 
-    def refill(self) -> None:
-        """Read what was spent before, now that there is a ledger. Called once, in a thread; what was booked until then
-        is in no ledger."""
+    def refill(self) -> bool:
+        """Read what was spent before, wherever that is not known yet; return whether it is known now. Called in a
+        thread, when there is a ledger and whenever it works again, before the rows that waited for it are written: what
+        was booked until then is in no ledger."""
         self._open = True
         if self._bounded and ALL not in self._accounts:
             self._accounts.setdefault(ALL, self._new(ALL, "all"))
-        for account in list(self._accounts.values()):
-            self._fill(account)
+        missing = [account for account in list(self._accounts.values()) if not account.complete]
+        return sum(self._fill(account) for account in missing) == len(missing)
 
     def unread(self, caller: Caller) -> bool:
         """Return whether the next `reserve` of this caller would have to wait for the database."""
@@ -292,12 +296,17 @@ class Spend:
     def _new(self, id: str, name: str) -> Account:
         return Account(id, name, self._wall())
 
-    def _fill(self, account: Account) -> None:
+    def _fill(self, account: Account) -> bool:
+        """Read what an account spent before; return whether that is known now."""
         for window in (account.month, account.day):
+            if (before := self._load(account.id, window.start)) is None:
+                return False
             # One assignment: in a thread, it must not get between the loop's reading and writing.
-            window.before = Used(*self._load(account.id, window.start))
+            window.before = Used(*before)
             # Whatever share that was, it was told at its time.
             window.told = {}
+        account.complete = True
+        return True
 
     # --- alerts -----------------------------------------------------------------------------------------------
 

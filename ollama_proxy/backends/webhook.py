@@ -10,6 +10,8 @@ import hashlib
 
 import aiohttp
 
+from ..policy.backoff import Backoff
+
 __all__ = ["Webhook"]
 
 # What may go away by itself: https://developer.mozilla.org/docs/Web/HTTP/Status
@@ -23,7 +25,7 @@ class Webhook:
 
     def __init__(self, *, tries: int = 7, pause: float = 1.0, timeout: float = 10.0) -> None:
         self._tries = tries
-        self._pause = pause
+        self._backoff = Backoff(pause, LONGEST_PAUSE)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
 
     async def post(self, url: str, body: bytes) -> str:
@@ -38,7 +40,7 @@ class Webhook:
         async with aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             for n in range(self._tries):
                 if n:
-                    await asyncio.sleep(min(self._pause * 2 ** (n - 1), LONGEST_PAUSE))
+                    await asyncio.sleep(self._backoff.pause(n))
                 try:
                     async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                         if response.status < 300:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from ..backends.ollama import resolve_url
 from ..policy.lag import BLOCKED
 from .client import ApiError, connect
 from .findings import Finding, Scene, State, public
+from .status import trouble
 
 __all__ = ["check_clock", "check_daemon", "check_ports"]
 
@@ -48,6 +50,7 @@ async def check_daemon(scene: Scene) -> list[Finding]:
         what = f"it is oproxy {health['version']}, and this command is {__version__}"
         found.append(Finding("daemon", "warning", what, state.url, "oproxy stop, then oproxy serve --detach"))
     found += loop_finding(health.get("loop"), state.log)
+    found += failing_parts(health, state.url)
     return found
 
 
@@ -57,6 +60,24 @@ def loop_finding(loop: dict[str, Any] | None, log: str | None) -> list[Finding]:
         return []
     what = f"it answered nobody for {loop['max_ms']:.0f} ms in the last minute"
     return [Finding("daemon", "warning", what, log or "", "the daemon's log names the requests of that time")]
+
+
+def failing_parts(health: dict[str, Any], url: str) -> Iterator[Finding]:
+    """Say which parts of the daemon do not work at the moment. It tries each of them again by itself."""
+    mend = "mend the cause; the daemon then goes on by itself"
+    ledger = health.get("ledger")
+    if ledger is not None and not ledger["ok"]:
+        what = f"its ledger fails {trouble(ledger)}; {ledger['waiting']} rows wait, {ledger['dropped']} are lost"
+        yield Finding("daemon", "broken", what, url, mend)
+    if (store := health.get("store")) is not None:
+        yield Finding("daemon", "broken", f"its database fails {trouble(store)}", url, mend)
+    recorder = health.get("recorder")
+    if recorder is not None and recorder["error"]:
+        what = f"it cannot write the requests' log: {recorder['error']}; {recorder['dropped']} are not recorded"
+        yield Finding("daemon", "broken", what, url, mend)
+    limits = health.get("limits")
+    if limits is not None and not limits["ok"]:
+        yield Finding("daemon", "broken", f"the server of its limits is away {trouble(limits)}", url, mend)
 
 
 # --- ports --------------------------------------------------------------------------------------------------------

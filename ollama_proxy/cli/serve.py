@@ -27,7 +27,7 @@ from .. import __version__, certs, daemon
 from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
-from ..recorder.daemonlog import JsonHandler
+from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
 from ..server.app import build_app
@@ -181,6 +181,8 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     if log_file is None:
         logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         quiet_libraries()
+        for shown in logging.getLogger().handlers:
+            shown.addFilter(lambda record: record.name != STATE)
         return Voice()
     log_file.parent.mkdir(parents=True, exist_ok=True)
     size = min(LOG_SIZE, max(1, settings.logs.max_total // LOG_SHARE))
@@ -188,6 +190,8 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     handler.setFormatter(LogFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     quiet_libraries()
+    # Said as a line below, which goes to both logs.
+    logging.getLogger(STATE).disabled = True
     lines = logging.getLogger(LogFormat.LINES)
     lines.setLevel(logging.INFO)
     return partial(lines.info, "%s")

@@ -77,12 +77,14 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the lines on keys, books and budgets: what is in order in a word, what is not with its cause."""
     out = [("keys", "asked for" if health.get("auth") == "on" else "any key or none is accepted")]
     if (ledger := health.get("ledger")) is not None:
-        state = "in order" if ledger["ok"] else f"FAILING: {ledger['error']}; {ledger['waiting']} rows wait in memory"
+        state = "in order" if ledger["ok"] else f"FAILING {trouble(ledger)}; {ledger['waiting']} rows wait in memory"
         out.append(("ledger", state + (f"; {ledger['dropped']} rows are lost" if ledger["dropped"] else "")))
+    if (store := health.get("store")) is not None:
+        out.append(("database", f"FAILING {trouble(store)}"))
     if (recorder := health.get("recorder")) is not None and (recorder["error"] or recorder["dropped"]):
         out.append(("logs", recorder["error"] or f"{recorder['dropped']} requests were not recorded"))
     if (limits := health.get("limits")) is not None:
-        out.append(("limits", "shared" if limits["ok"] else "the shared server is away; counted in memory"))
+        out.append(("limits", "shared" if limits["ok"] else f"the shared server is away {trouble(limits)}"))
     if text := blocked_text(health.get("loop")):
         out.append(("loop", text))
     out += [("budget", alert_text(alert)) for alert in health.get("alerts", ())]
@@ -99,6 +101,13 @@ def blocked_text(loop: dict[str, Any] | None) -> str:
     if loop is None or loop["max_ms"] <= BLOCKED * 1000:
         return ""
     return f"BLOCKED for {loop['max_ms']:.0f} ms in the last minute: all requests waited; the log names them"
+
+
+def trouble(part: dict[str, Any]) -> str:
+    """Return since when a part of the daemon does not work, and why: `for 5 min 3 s: connection refused`."""
+    since = part.get("since")
+    error = str(part.get("error") or "it cannot be reached")
+    return f"for {span(time.time() - since)}: {error}" if since is not None else error
 
 
 def alert_text(alert: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+from ..policy.backoff import Presence
 from ..policy.limit import Charge, Verdict
 from .memory import MemoryLimiter
 
@@ -28,8 +29,12 @@ class Limiter(Protocol):
     """Keeper of buckets. Each verdict that lets a request in is settled once, whatever became of the request."""
 
     @property
-    def gone(self) -> bool:
-        """Whether the server that keeps the buckets cannot be reached."""
+    def presence(self) -> Presence:
+        """Whether the server that keeps the buckets can be reached."""
+        ...
+
+    async def probe(self) -> None:
+        """See whether that server answers. Never raises."""
         ...
 
     def admit_now(self, charges: Sequence[Charge]) -> Verdict | None:

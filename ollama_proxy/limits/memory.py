@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..policy.backoff import Backoff, Presence
 from ..policy.limit import SLACK, TOKENS, Bucket, Charge, Verdict, decide
 
 __all__ = ["MemoryLimiter"]
@@ -25,8 +26,12 @@ class MemoryLimiter:
         return len(self._buckets)
 
     @property
-    def gone(self) -> bool:
-        return False
+    def presence(self) -> Presence:
+        """That of a server, which is never away where there is none."""
+        return Presence(Backoff(1.0, 1.0))
+
+    async def probe(self) -> None:
+        """Nobody has to answer."""
 
     def admit_now(self, charges: Sequence[Charge]) -> Verdict:
         now = self._clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, cast
@@ -20,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from ..errors import Overloaded
+from ..policy.backoff import Backoff, Presence
 from ..policy.limit import Charge, Verdict, decide
 from ..tasks import Tasks
 from .memory import MemoryLimiter
@@ -32,6 +34,8 @@ PREFIX = "{oproxy}:"
 # Seconds to bear a silent server: rate limits are no reason to keep anybody waiting for long.
 PATIENCE = 1.0
 CONNECTIONS = 32
+# Seconds between tries at most: limits are to be shared again soon.
+LONGEST = 5.0
 
 
 class Receipt(NamedTuple):
@@ -56,8 +60,8 @@ ADMIT_SCRIPT, SETTLE_SCRIPT, RENEW_SCRIPT = (
 class RedisLimiter:
     """Buckets that daemons share. `clock` is for what is counted in memory while the server is gone, `say` takes a
     line for the operator. `lease`: seconds a simultaneous request is held for a daemon that no longer answers;
-    `again`: seconds between two tries to reach a server that is gone; `patience`: seconds to bear one that is silent.
-    Raises ValueError for a URL that is none."""
+    `again`: seconds before a server that is gone is tried again, and twice as long after each further try; `patience`:
+    seconds to bear one that is silent. Raises ValueError for a URL that is none."""
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class RedisLimiter:
         lease: float = 30.0,
         again: float = 1.0,
         patience: float = PATIENCE,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._where = _where(url)
         pool = client.BlockingConnectionPool.from_url(
@@ -86,10 +91,11 @@ class RedisLimiter:
         self._refuse = on_error == "refuse"
         self._say = say
         self._lease, self._again = lease, again
+        self._wall = wall
         self._tasks = Tasks()
         self._settling: set[asyncio.Task[None]] = set()
         self._renewing: asyncio.Task[None] | None = None
-        self._gone = False
+        self._presence = Presence(Backoff(again, max(again, LONGEST)))
         self._name = secrets.token_hex(6)
         self._given = 0
         # The simultaneous requests we hold: the keys of each lease.
@@ -98,12 +104,17 @@ class RedisLimiter:
     @property
     def gone(self) -> bool:
         """Whether the server cannot be reached."""
-        return self._gone
+        return self._presence.away
+
+    @property
+    def presence(self) -> Presence:
+        """Why the server cannot be reached, and since when."""
+        return self._presence
 
     def admit_now(self, charges: Sequence[Charge]) -> Verdict | None:
         if not charges:
             return Verdict(charges, ())
-        return self._alone(charges) if self._gone else None
+        return self._alone(charges) if self.gone else None
 
     async def admit(self, charges: Sequence[Charge]) -> Verdict:
         if (verdict := self.admit_now(charges)) is not None:
@@ -135,8 +146,15 @@ class RedisLimiter:
             return
         slots = self._held.pop(receipt.lease, None) is not None
         counted = tokens is not None and any(charge.tokens for charge in verdict.charges)
-        if (slots or counted) and not self._gone:
+        if (slots or counted) and not self.gone:
             self._start_settle(verdict.charges, receipt, tokens, refund)
+
+    async def probe(self) -> None:
+        """See whether the server answers, before a request depends on it. Never raises."""
+        try:
+            await cast("Any", self._redis.ping())
+        except (RedisError, OSError) as exc:
+            self._lost(exc)
 
     async def settled(self) -> None:
         """Wait until all that was settled so far has arrived."""
@@ -191,7 +209,7 @@ class RedisLimiter:
             held = [(key, lease) for lease, keys in self._held.items() for key in keys]
             if not held:
                 return
-            if self._gone:
+            if self.gone:
                 continue
             try:
                 await self._run(
@@ -201,9 +219,10 @@ class RedisLimiter:
                 self._lost(exc)
 
     def _lost(self, exc: Exception) -> None:
-        if self._gone:
+        if self.gone:
+            # Its tries are counted where they are made.
             return
-        self._gone = True
+        self._presence.lost(_reason(exc), self._wall())
         what = "requests are refused" if self._refuse else "limits are counted in memory"
         self._say(f"limits: {self._where} does not answer ({_reason(exc)}); {what} until it does")
         self._tasks.start(self._return(), name="limits: reconnect")
@@ -211,12 +230,13 @@ class RedisLimiter:
     async def _return(self) -> None:
         """Ask for the server until it answers."""
         while True:
-            await asyncio.sleep(self._again)
+            await asyncio.sleep(self._presence.pause(self._wall()))
             try:
                 await cast("Any", self._redis.ping())
-            except (RedisError, OSError):
+            except (RedisError, OSError) as exc:
+                self._presence.lost(_reason(exc), self._wall())
                 continue
-            self._gone = False
+            self._presence.back()
             self._say(f"limits: {self._where} answers again")
             return
 

@@ -19,9 +19,11 @@ from .pump import Pump
 from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
 
-__all__ = ["DAEMON_FILE", "JsonFormatter", "JsonHandler", "Said", "request_id"]
+__all__ = ["DAEMON_FILE", "STATE", "JsonFormatter", "JsonHandler", "Said", "request_id"]
 
 DAEMON_FILE = "daemon.jsonl"
+# The logger of lines that the person at the terminal is told anyway: that a part of the daemon is away, or back.
+STATE = "oproxy.state"
 
 # The request that is being answered; set it where a request begins.
 request_id: ContextVar[str] = ContextVar("oproxy_request_id", default="")

@@ -6,6 +6,7 @@ Only for administrators and this machine's own commands.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,10 +15,11 @@ import msgspec
 from aiohttp import web
 
 from ..account import Budget, Key, Rates
-from ..errors import Invalid, NotFound, Overloaded
+from ..errors import Invalid, NotFound
 from ..policy import credentials
 from ..store import Missing, StoreError
 from ..store.spent import used_by
+from .accounts import unavailable
 from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ..store import Store
 
 __all__ = ["change_key", "create_key", "key_usage", "list_keys", "remove_key", "rotate_key", "told"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -72,8 +76,7 @@ async def create_key(request: web.Request) -> web.Response:
 
 async def list_keys(request: web.Request) -> web.Response:
     """GET /oproxy/keys: every key, without its secret."""
-    if request.app[ACCOUNTS].store is not None:
-        await ask(request, lambda store: None)
+    await refresh(request)
     return json_bytes(msgspec.json.encode({"keys": [told(key) for key in request.app[KEYRING].all()]}))
 
 
@@ -136,6 +139,8 @@ def fields_of(request: web.Request, body: Wanted) -> dict[str, Any]:
 def find(request: web.Request) -> Key:
     """Return the key that the URL names by id, name or the end of what is shown."""
     name = request.match_info["key"]
+    if request.app[KEYRING].incomplete:
+        raise unavailable()
     keys = request.app[KEYRING].all()
     found = [key for key in keys if name in (key.id, key.name)] or [
         key for key in keys if len(name) >= 4 and key.shown.endswith(name)
@@ -153,9 +158,18 @@ def find(request: web.Request) -> Key:
     return found[0]
 
 
+async def refresh(request: web.Request) -> None:
+    """Have the keys as they are this moment. Raises Overloaded where they cannot be read."""
+    accounts = request.app[ACCOUNTS]
+    if accounts.store is not None or not accounts.ready:
+        await ask(request, lambda store: None)
+
+
 async def ask(request: web.Request, work: Callable[[Store], T]) -> T:
     """Do something with the database in a thread, and read the keys anew, so that it holds for the next request."""
     store, keyring = request.app[ACCOUNTS].store, request.app[KEYRING]
+    if store is None and not request.app[ACCOUNTS].ready:
+        raise unavailable()
     if store is None:
         raise Invalid(
             "There is no database to keep keys in: [store] ledger is false and [auth] mode is off. "
@@ -167,7 +181,8 @@ async def ask(request: web.Request, work: Callable[[Store], T]) -> T:
     except Missing as exc:
         raise NotFound(exc.message) from exc
     except StoreError as exc:
-        raise Overloaded(f"The database failed: {exc.message}", wait=5.0, code="store_unavailable") from exc
+        log.warning("the database failed at %s: %s", request.path, exc.message)
+        raise unavailable() from exc
     return result
 
 

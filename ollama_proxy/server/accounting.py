@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ..keyring import Keyring
 from ..limits import open_limiter
 from ..policy.credentials import named_keys
 from ..recorder import Recorder
-from ..recorder.daemonlog import JsonHandler
+from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..sections import Settings
 from ..spend import Spend
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+state_log = logging.getLogger(STATE)
 
 # Seconds between looks at whether sums are to be made and old rows to be forgotten.
 HOUSEKEEPING = 60.0
@@ -69,62 +71,155 @@ def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], co
 
 def gate_of(app: web.Application, settings: Settings) -> Gate:
     """Return the gate with its limits and budgets. Raises LimitsError."""
-    clock, say = app[CLOCK], app[SAY]
+    clock, say = app[CLOCK], announcer(app[SAY])
     spend = Spend(settings.budget, wall=app[WALL], load=spent_of(app), say=say, tasks=app[TASKS], price=price_of(app))
     limits = settings.limits
     return Gate(open_limiter(limits.url, clock=clock, on_error=limits.on_error, say=say), spend, limits)
 
 
 async def open_books(app: web.Application) -> None:
-    """Open the database where one is needed, read the keys, and begin the ledger. Never raises."""
+    """Open the database where one is needed, read the keys, and begin the ledger; try again for as long as it cannot be
+    opened. Never raises."""
     accounts = app[ACCOUNTS]
     await accounts.wanted.wait()
     settings = app[ENGINE].snapshot.settings
-    try:
-        if settings.store.ledger or settings.auth.mode == "on":
-            store = await open_store(app)
-            if settings.store.ledger:
-                await begin_ledger(app, store, settings)
-    except StoreError as exc:
-        accounts.error = exc
-    finally:
+    if not (settings.store.ledger or settings.auth.mode == "on"):
         accounts.opened()
+        return
+    app[KEYRING].incomplete = True
+    say = sayer(app)
+    while True:
+        try:
+            await make_store(app)
+            if settings.store.ledger:
+                # Where it cannot be written, its writer goes on trying.
+                await begin_ledger(app)
+                return
+            async with accounts.opening:
+                await asyncio.to_thread(open_now, app, await make_store(app))
+        except StoreError as exc:
+            if accounts.lost(exc, app[WALL]()):
+                say(f"the database cannot be used; oproxy tries again until it can: {exc.message}")
+            app[CLERK].fault = exc.message if settings.store.ledger else ""
+            await asyncio.sleep(accounts.presence.pause(app[WALL]()))
+        else:
+            if accounts.presence.away:
+                say("the database can be used again")
+            accounts.opened()
+            return
+
+
+async def make_store(app: web.Application) -> Store:
+    """Return the database, which need not be there. Raises StoreError where the settings name none that we know."""
+    accounts = app[ACCOUNTS]
+    if accounts.made is not None:
+        return accounts.made
+    settings = app[ENGINE].snapshot.settings
+    # Importing SQLAlchemy takes longer than all else of a start together.
+    package = await asyncio.to_thread(import_module, "ollama_proxy.store.store")
+    made: Store = await asyncio.to_thread(
+        package.Store.at, settings.store.url, folder=data_folder(), on_change=sayer(app), wall=app[WALL]
+    )
+    accounts.made = made
+    return made
 
 
 async def open_store(app: web.Application) -> Store:
-    """Return the database; open it and read the keys if nobody has yet. Raises StoreError."""
-    accounts = app[ACCOUNTS]
+    """Return the database; open it and read the keys if nobody has yet. Not tried more often than it makes sense.
+    Raises StoreError."""
+    accounts, now = app[ACCOUNTS], app[WALL]()
     async with accounts.opening:
-        if accounts.store is None:
-            settings = app[ENGINE].snapshot.settings
-            # Importing SQLAlchemy takes longer than all else of a start together.
-            package = await asyncio.to_thread(import_module, "ollama_proxy.store.store")
-            store: Store = await asyncio.to_thread(
-                package.Store.open, settings.store.url, folder=data_folder(), on_change=sayer(app), wall=app[WALL]
-            )
-            app[KEYRING].keys = store.keys
-            await asyncio.to_thread(app[KEYRING].read)
-            accounts.store = store
-        return accounts.store
+        if accounts.store is not None:
+            return accounts.store
+        if accounts.presence.pause(now):
+            raise StoreError(accounts.presence.error)
+        try:
+            store = await make_store(app)
+            await asyncio.to_thread(open_now, app, store)
+        except StoreError as exc:
+            accounts.presence.lost(exc.message, now)
+            raise
+        accounts.presence.back()
+        return store
 
 
-async def begin_ledger(app: web.Application, store: Store, settings: Settings) -> None:
+def open_now(app: web.Application, store: Store) -> None:
+    """Open a database and read its keys. Blocks; StoreError."""
+    store.mend()
+    take_keys(app, store)
+    app[ACCOUNTS].store = store
+
+
+def take_keys(app: web.Application, store: Store) -> None:
+    """Read the keys of a database that is open. Blocks; StoreError."""
+    keyring = app[KEYRING]
+    # Not before: whoever asks a file for keys that is not there makes an empty one.
+    keyring.keys = store.keys
+    keyring.read()
+
+
+async def begin_ledger(app: web.Application) -> None:
+    """Begin the ledger, whether the database can be opened or not: where it cannot, rows wait as they do when it goes
+    away later."""
+    accounts, store = app[ACCOUNTS], await make_store(app)
     ledger = await asyncio.to_thread(import_module, "ollama_proxy.store.ledger")
-    clerk = app[CLERK]
-    clerk.ledger = ledger.Ledger(store, loop=asyncio.get_running_loop(), clock=app[WALL])
-    clerk.configure(settings)
-    await asyncio.to_thread(clerk.gate.spend.refill)
+    away: StoreError | None = None
+    try:
+        async with accounts.opening:
+            await asyncio.to_thread(store.mend)
+            await asyncio.to_thread(take_up, app, store)
+    except StoreError as exc:
+        away = exc
+    loop = asyncio.get_running_loop()
+
+    def on_back() -> None:
+        take_up(app, store)
+        # A loop that is closed has nobody who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(opened, app, store)
+
+    made = ledger.Ledger(store, loop=loop, clock=app[WALL], away=away, on_back=on_back)
+    if away is None:
+        opened(app, store)
+    else:
+        accounts.lost(away, app[WALL]())
+    app[CLERK].begin(made)
+
+
+def take_up(app: web.Application, store: Store) -> None:
+    """Read the keys, and what was spent, of a database that is there (again). Blocks; StoreError."""
+    take_keys(app, store)
+    app[ACCOUNTS].readable = store
+    if not app[CLERK].gate.spend.refill():
+        raise StoreError("What was spent before cannot be read.")
+
+
+def opened(app: web.Application, store: Store) -> None:
+    """Let everybody use the database."""
+    accounts = app[ACCOUNTS]
+    accounts.store = store
+    accounts.opened()
 
 
 def sayer(app: web.Application) -> Callable[[str], None]:
     """Return what says a line from any thread."""
-    loop, say = asyncio.get_running_loop(), app[SAY]
+    loop, say = asyncio.get_running_loop(), announcer(app[SAY])
 
     def tell(line: str) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(say, line)
 
     return tell
+
+
+def announcer(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what says a line to the person and writes it into the daemon's log."""
+
+    def announce(line: str) -> None:
+        say(line)
+        state_log.warning("%s", line)
+
+    return announce
 
 
 def recorder_options(settings: Settings) -> dict[str, Any]:
@@ -173,18 +268,18 @@ def given_keys(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     return found | named_keys(env.get("OPROXY_API_KEYS", ""))
 
 
-def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int]]:
-    """Return what tells the sums since a time of a key ("": of all): cost, list cost (nano-dollars), tokens."""
+def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int] | None]:
+    """Return what tells the sums since a time of a key ("": of all): cost, list cost (nano-dollars), tokens; None where
+    the database cannot be read."""
 
-    def load(key: str, since: float) -> tuple[int, int, int]:
-        store = app[ACCOUNTS].store
-        if store is None:
-            return 0, 0, 0
+    def load(key: str, since: float) -> tuple[int, int, int] | None:
+        if (store := app[ACCOUNTS].readable) is None:
+            return None
         try:
             return spent(store, key, since)
         except StoreError as exc:
             log.warning("what was spent could not be read: %s", exc.message)
-            return 0, 0, 0
+            return None
 
     return load
 
@@ -225,5 +320,5 @@ async def close(app: web.Application) -> None:
         await ledger.aclose()
     if (recorder := app.get(RECORDER)) is not None:
         await asyncio.to_thread(recorder.close)
-    if (store := app[ACCOUNTS].store) is not None:
+    if (store := app[ACCOUNTS].made) is not None:
         await asyncio.to_thread(store.close)

@@ -136,6 +136,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     tasks.start(sweep.run(app), name="sweep")
     tasks.start(app[LOOP_WATCH].run(), name="loop-watch")
     tasks.start(warm(app), name="prices")
+    tasks.start(clerk.gate.limiter.probe(), name="limits")
     yield
     await tasks.aclose()
     await app[ENGINE].fleet.aclose()
@@ -149,7 +150,7 @@ async def warm(app: web.Application) -> None:
     the database is open."""
     await app[ACCOUNTS].wanted.wait()
     await app[ACCOUNTS].settled()
-    if app[CLERK].ledger is not None:
+    if app[CLERK].keeps:
         await asyncio.to_thread(app[CLERK].prices.warm)
     if app[CLERK].gate.counts_tokens:
         # The vocabulary takes a third of a second to be read, in which no request would be served.

@@ -9,11 +9,12 @@ from aiohttp import web
 from msgspec import Struct
 
 from ..account import Caller
-from ..errors import Forbidden, OproxyError, RateLimited, Unauthorized
+from ..errors import Forbidden, OproxyError, Overloaded, RateLimited, Unauthorized
 from ..policy import credentials
 from ..policy.books import Books
 from ..policy.limit import Charge, duration
 from ..settings import Settings
+from .accounts import unavailable
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
 from .run import is_loopback
 
@@ -46,10 +47,11 @@ def enter(request: web.Request, settings: Settings) -> None:
             request[CHUNKS] = []
     secret = credentials.sent_key(headers)
     strict = settings.auth.mode == "on"
+    keyring = request.app[KEYRING]
     try:
-        caller = request.app[KEYRING].caller(secret, address)
+        caller = keyring.caller(secret, address)
         if caller is None and strict and not restricted(path) and not is_open(path):
-            raise credentials.incorrect(secret) if secret else credentials.missing()
+            raise stranger(secret, incomplete=keyring.incomplete)
     except Unauthorized as exc:
         if strict and not is_open(path):
             books.caller = Caller(name=credentials.mask(secret or ""), address=address)
@@ -73,8 +75,11 @@ def is_open(path: str) -> bool:
 
 
 def needs_accounts(path: str, settings: Settings) -> bool:
-    """Return whether a request has to wait until the database is open: where a key or a budget decides."""
+    """Return whether a request has to wait until it is known whether the database can be used: where a key or a budget
+    decides, or nothing may be answered that cannot be booked."""
     if path.startswith(ALWAYS) or path.startswith("/v1/organization/"):
+        return True
+    if settings.store.on_error == "refuse" and settings.store.ledger and not is_open(path):
         return True
     budget = settings.budget
     bounded = (budget.money_per_day, budget.money_per_month, budget.tokens_per_day, budget.tokens_per_month)
@@ -92,13 +97,21 @@ def refuse_stranger(request: web.Request, caller: Caller, secret: str | None, se
     if settings.auth.mode == "off" and not always and is_loopback(caller.address):
         return
     if caller.key is None:
-        error = credentials.incorrect(secret) if secret else credentials.missing()
-        raise slowed(request, error, settings, caller.address)
+        error = stranger(secret, incomplete=request.app[KEYRING].incomplete)
+        raise slowed(request, error, settings, caller.address) if isinstance(error, Unauthorized) else error
     raise Forbidden(
         "You have insufficient permissions for this operation: it needs an API key with admin right "
         "(`oproxy keys create NAME --admin`).",
         code="insufficient_permissions",
     )
+
+
+def stranger(secret: str | None, *, incomplete: bool) -> Unauthorized | Overloaded:
+    """Return what is told to who sends no key of ours. Nobody can say that of a key as long as those of the database
+    could not be read."""
+    if not secret:
+        return credentials.missing()
+    return unavailable() if incomplete else credentials.incorrect(secret)
 
 
 def slowed(request: web.Request, error: Unauthorized, settings: Settings, address: str) -> OproxyError:

@@ -11,20 +11,33 @@ from aiohttp import web
 
 from .. import __version__
 from ..backends.fleet import Member
-from .keys import BOOKS, CLERK, ENGINE, LOOP_WATCH, RECORDER, STARTED, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, RECORDER, STARTED, WALL
 from .reply import json_bytes
+from .run import is_loopback
 
 __all__ = ["health", "survey"]
+
+# The parts of the daemon whose state says why they do not work.
+CAUSES = ("ledger", "store", "recorder", "limits")
 
 
 async def health(request: web.Request) -> web.Response:
     """GET /health and /v1/health: 200 while we serve, whatever the backends do; they are told one by one. A stranger
     is only told that, once keys are asked for."""
     body = await survey(request.app)
+    caller = request[BOOKS].caller
     strict = request.app[ENGINE].snapshot.settings.auth.mode == "on"
-    if strict and not request[BOOKS].caller.admin:
+    if strict and not caller.admin:
         body = {name: body[name] for name in ("status", "version")}
+    elif not caller.admin and not is_loopback(caller.address):
+        # Causes name databases, servers and folders, which are no business of other machines.
+        body |= {name: hushed(body[name]) for name in CAUSES if name in body}
     return json_bytes(msgspec.json.encode(body))
+
+
+def hushed(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a part without the cause of its trouble."""
+    return {**part, "error": "it cannot be used" if part["error"] else ""}
 
 
 async def survey(app: web.Application) -> dict[str, Any]:
@@ -48,9 +61,8 @@ async def survey(app: web.Application) -> dict[str, Any]:
 
 
 def failing(app: web.Application) -> bool:
-    """Return whether the ledger cannot be written."""
-    ledger = app[CLERK].ledger
-    return ledger is not None and ledger.failing
+    """Return whether the ledger cannot be written, or the database cannot be used."""
+    return app[CLERK].failing or app[ACCOUNTS].presence.away
 
 
 def accounts(app: web.Application) -> dict[str, Any]:
@@ -59,10 +71,22 @@ def accounts(app: web.Application) -> dict[str, Any]:
     out: dict[str, Any] = {"auth": engine.snapshot.settings.auth.mode}
     if clerk.ledger is not None:
         out["ledger"] = msgspec.to_builtins(clerk.ledger.state)
+    elif clerk.keeps and clerk.fault:
+        away = app[ACCOUNTS].presence
+        out["ledger"] = {
+            "ok": False,
+            "waiting": len(clerk.early),
+            "dropped": clerk.dropped,
+            "error": clerk.fault,
+            "since": away.since,
+        }
+    elif (away := app[ACCOUNTS].presence).away:
+        out["store"] = {"ok": False, "error": away.error, "since": away.since}
     if (recorder := app.get(RECORDER)) is not None:
         out["recorder"] = recorder.state._asdict()
     if engine.snapshot.settings.limits.url:
-        out["limits"] = {"shared": True, "ok": not getattr(clerk.gate.limiter, "gone", False)}
+        shared = clerk.gate.limiter.presence
+        out["limits"] = {"shared": True, "ok": not shared.away, "error": shared.error, "since": shared.since}
     out["alerts"] = [msgspec.to_builtins(alert) for alert in clerk.gate.spend.alerts]
     out["queue"] = [
         {"backend": backend, "model": model, "running": running, "waiting": waiting}

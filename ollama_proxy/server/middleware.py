@@ -129,7 +129,7 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
     if request.method == "OPTIONS":
         return await preflight(request)
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
-        await request.app[ACCOUNTS].wait()
+        await request.app[ACCOUNTS].settled()
     if (request.content_length or 0) > server.max_body and not (
         STREAMED.fullmatch(request.path) or (group_of(request.path) and request.content_type.startswith("multipart/"))
     ):

@@ -16,8 +16,8 @@ from ..errors import Invalid, NotFound
 from ..policy import credentials
 from ..store.usage import Row, query
 from ..translate import organization
-from .account_keys import ask
-from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
+from .account_keys import ask, refresh
+from .keys import ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def answer(body: dict[str, Any]) -> web.Response:
 
 async def keys_of(request: web.Request) -> list[Key]:
     """Return all keys, oldest first, as they are this moment."""
-    if request.app[ACCOUNTS].store is not None:
-        await ask(request, lambda store: None)
+    await refresh(request)
     return sorted(request.app[KEYRING].all(), key=lambda key: (key.created, key.id))
 
 

@@ -220,8 +220,7 @@ class Runs:
     async def resume(self) -> None:
         """Begin anew what ran when the daemon ended. Never raises for a database that fails."""
         accounts = self._app[ACCOUNTS]
-        await accounts.wanted.wait()
-        await accounts.settled()
+        await accounts.usable()
         if accounts.store is None:
             return
         after, more = "", True

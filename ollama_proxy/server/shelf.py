@@ -6,21 +6,24 @@ The database is opened when it is first needed, also where no ledger is kept.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
 from ..account import Caller
-from ..errors import Overloaded
 from ..store import StoreError
 from .accounting import open_store
+from .accounts import unavailable
 from .keys import ACCOUNTS, BOOKS, NEW_ID
 
 if TYPE_CHECKING:
     from ..store.objects import Objects
 
 __all__ = ["kept", "new_id", "owner_of", "seen_by", "sees"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,9 +37,8 @@ async def kept(app: web.Application, call: Callable[[Objects], T]) -> T:
         store = accounts.store or await open_store(app)
         return await asyncio.to_thread(call, store.objects)
     except StoreError as exc:
-        raise Overloaded(
-            f"What is to be kept for you cannot be written or read: {exc.message}", wait=5.0, code="store_unavailable"
-        ) from exc
+        log.warning("what is kept for clients cannot be written or read: %s", exc.message)
+        raise unavailable() from exc
 
 
 def owner_of(caller: Caller) -> str:

@@ -37,6 +37,9 @@ def origin(exc: BaseException) -> BaseException:
 def why(exc: BaseException) -> str:
     """Return the cause in one line: the first line of the driver's words. Later ones hold details, and with them
     values."""
+    if isinstance(exc, StoreError) and exc.__cause__ is not None:
+        # Ours says what failed, which whoever asks for the cause says too.
+        return why(exc.__cause__)
     lines = str(origin(exc)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(exc).__name__
 

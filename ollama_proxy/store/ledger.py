@@ -20,8 +20,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..account import Entry
+from ..policy.backoff import Backoff, Presence
 from .direct import Direct, Waiting, release
-from .fault import why
+from .fault import StoreError, why
 from .store import Store
 from .writer import Writer
 
@@ -29,9 +30,10 @@ __all__ = ["Ledger", "LedgerState"]
 
 # Rows in one statement, and so in one commit.
 BATCH = 64
-# Seconds: how long "relaxed" gathers rows, and the first and the longest pause between tries of a database that fails.
+# Seconds that "relaxed" gathers rows.
 GATHER = 0.1
-FIRST, LONGEST = 0.2, 5.0
+# Pauses between tries of a database that fails.
+BACKOFF = Backoff(0.2, 5.0)
 
 Item: TypeAlias = tuple[Entry, "Future[None] | None"]
 
@@ -48,7 +50,12 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """The face of the writer; its methods are called on `loop`. `durability` and `buffer` may be set at any time."""
+    """The face of the writer; its methods are called on `loop`. `durability` and `buffer` may be set at any time.
+
+    `away` is why the store could not be opened: then the writer begins as if the database had failed a moment ago, and
+    opens it as soon as it can. `on_back` is called in the writer's thread each time the database works again, before
+    the rows that waited are written; a StoreError it raises means that it does not work yet.
+    """
 
     def __init__(
         self,
@@ -58,20 +65,27 @@ class Ledger:
         durability: Literal["strict", "relaxed"] = "strict",
         buffer: int = 10_000,
         clock: Callable[[], float] = time.time,
+        away: StoreError | None = None,
+        on_back: Callable[[], None] = lambda: None,
     ) -> None:
         self.durability = durability
         self.buffer = buffer
         self._loop, self._clock = loop, clock
-        self._on_change = store.on_change
+        self._on_change, self._on_back = store.on_change, on_back
         self._writer = Writer(store)
         self._direct = Direct(store, loop, self._writer, self._leave) if store.place.file is not None else None
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         # Each of these has one thread that writes it: the loop's the first two, the writer's the others.
         self._taken, self._dropped = 0, 0
         self._written, self._lost = 0, 0
-        self._error, self._since = "", 0.0
+        self._presence = Presence(BACKOFF)
+        # Beside it, for it is looked at by every request.
+        self._error = ""
+        if away is not None:
+            # Before anybody can ask: nobody may wait for a row that cannot be written.
+            self._fail(away)
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(away,), name="ledger", daemon=True)
         self._thread.start()
 
     @property
@@ -87,7 +101,7 @@ class Ledger:
             waiting=self._taken - self._written - self._lost + (self._direct.waiting if self._direct else 0),
             dropped=self._dropped + self._lost,
             error=error,
-            since=self._since if error else None,
+            since=self._presence.since if error else None,
         )
 
     async def write(self, entry: Entry) -> None:
@@ -147,8 +161,10 @@ class Ledger:
 
     # From here on: the writer's thread.
 
-    def _run(self) -> None:
+    def _run(self, away: StoreError | None) -> None:
         try:
+            if away is not None:
+                self._endure([], away)
             while (items := self._take()) is not None:
                 if (exc := self._commit(items)) is not None:
                     self._endure(items, exc)
@@ -196,11 +212,9 @@ class Ledger:
 
     def _endure(self, items: list[Item], exc: Exception) -> None:
         """Keep rows until the database takes them."""
-        self._since = self._clock()
         written, dropped = self._written, self._dropped
-        self._error = why(exc)
+        self._fail(exc)
         self._say(f"the database fails ({self._error}); ledger rows wait in memory, at most {self.buffer}")
-        pause = FIRST
         last = False
         while True:
             items += self._drain()
@@ -210,12 +224,13 @@ class Ledger:
                 self._lost += len(items)
                 self._say(f"{lines(len(items))} lost: the database fails to the end ({self._error})")
                 return
-            last = self._ending.wait(pause)
-            pause = min(pause * 2, LONGEST)
+            last = self._ending.wait(self._presence.pause(self._clock()))
             if (again := self._catch_up(items, exc)) is None:
                 break
-            exc, self._error = again, why(again)
+            exc = again
+            self._fail(exc)
         self._error = ""
+        self._presence.back()
         dropped = self._dropped - dropped
         self._say(
             f"the database works again; {lines(self._written - written)} that waited: written"
@@ -226,13 +241,20 @@ class Ledger:
         """Begin anew with the database; commit what waits and what comes meanwhile. Returns why not."""
         try:
             self._writer.recover(exc)
+            self._on_back()
         except Exception as again:
             return again
+        items += self._drain()
         while items:
             if (failure := self._commit(items)) is not None:
                 return failure
             items += self._drain()
         return None
+
+    def _fail(self, exc: Exception) -> None:
+        cause = why(exc)
+        self._presence.lost(cause, self._clock())
+        self._error = cause
 
     def _release(self, items: Sequence[Item]) -> None:
         waiters = [waiter for _, waiter in items if waiter is not None]

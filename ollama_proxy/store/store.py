@@ -50,12 +50,20 @@ class Store:
         self.on_change = on_change
 
     @classmethod
+    def at(
+        cls, url: str, *, folder: Path, on_change: Callable[[str], None], wall: Callable[[], float] = time.time
+    ) -> Store:
+        """Return the store that `[store] url` names (empty: a file in `folder`), not yet opened: it need not be there
+        before `mend`. `on_change` gets one line for the log when something remarkable happens, from any thread. Raises
+        StoreError for a URL that names none."""
+        return cls(find(url, folder), on_change=on_change, wall=wall)
+
+    @classmethod
     def open(
         cls, url: str, *, folder: Path, on_change: Callable[[str], None], wall: Callable[[], float] = time.time
     ) -> Store:
-        """Open what `[store] url` says (empty: a file in `folder`), with its tables up to date. `on_change` gets one
-        line for the log when something remarkable happens, from any thread. Raises StoreError."""
-        store = cls(find(url, folder), on_change=on_change, wall=wall)
+        """Open the store that `at` returns, with its tables up to date. Raises StoreError."""
+        store = cls.at(url, folder=folder, on_change=on_change, wall=wall)
         try:
             store.mend()
         except BaseException:

@@ -165,6 +165,6 @@ async def test_the_memorys_verdict_needs_no_waiting(clock: Clock) -> None:
     limiter = MemoryLimiter(clock)
     assert limiter.admit_now([requests(1)]).refused is None
     assert (await limiter.admit([requests(1)])).refused is not None
-    assert not limiter.gone
+    assert not limiter.presence.away
     await limiter.aclose()
     assert len(limiter) == 0
