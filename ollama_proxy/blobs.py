@@ -26,7 +26,7 @@ from .errors import InsufficientStorage, Overloaded
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Blobs", "Sink"]
+__all__ = ["GATHERED", "Blobs", "Sink"]
 
 UNFINISHED = ".part"
 ID = re.compile(r"[A-Za-z0-9_-]{1,100}")

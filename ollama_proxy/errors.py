@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "AnswerTooLarge",
     "BackendError",
+    "BodyTimeout",
     "ClientGone",
     "Conflict",
     "ContextTooLong",
@@ -219,10 +221,19 @@ class Conflict(OproxyError):
 
 
 class TooLarge(OproxyError):
-    """The body is larger than `[server] max_body`."""
+    """The request is larger than `[server] max_body`, or needs more memory than `[server] memory` gives to one: 413."""
 
     status = 413
     type = "invalid_request_error"
+
+
+class BodyTimeout(OproxyError):
+    """The client did not send the body of its request, or sent it too slowly: 408. OpenAI's SDKs try again by
+    themselves."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
 
 
 class InsufficientStorage(OproxyError):
@@ -309,6 +320,16 @@ class UpstreamFailed(BackendError):
         self.status = status
         if type is not None:
             self.type = type
+
+
+class AnswerTooLarge(BackendError):
+    """The backend's answer does not fit into the memory that a request may take: 502. Trying again does not help."""
+
+    status = 502
+    code = "answer_too_large"
+
+    def __init__(self, message: str, *, backend: str = "") -> None:
+        super().__init__(message, backend=backend, headers={"x-should-retry": "false"})
 
 
 class Internal(OproxyError):

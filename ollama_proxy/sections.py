@@ -55,6 +55,22 @@ class Server(Struct, frozen=True, kw_only=True):
         tuple[str, ...], help("Host names we may be called by, beside loopback and this machine's own name.")
     ] = ()
     max_body: Annotated[int, help("Largest request body.", restart=True, size=True, ge=1024)] = 64 * 1024 * 1024
+    memory: Annotated[
+        int,
+        help(
+            "Memory that all requests may take together: bodies, images, files and answers in flight. 0: an eighth of "
+            "the machine's (or the container's), at least 128MiB, at most 2GiB. An eighth of it is for small requests.",
+            size=True,
+            ge=0,
+        ),
+    ] = 0
+    body_timeout: Annotated[
+        float, help("Seconds to wait for the next piece of a request's body before it is given up.", gt=0)
+    ] = 30.0
+    body_rate: Annotated[
+        int,
+        help("Bytes a second that a request's body must come in at, after body_timeout; 0: any rate will do.", ge=0),
+    ] = 500
     header_hold: Annotated[
         float, help("Seconds a stream's head waits for the first event before heartbeats begin.", gt=0, le=300)
     ] = 5.0

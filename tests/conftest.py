@@ -120,7 +120,7 @@ async def start_proxy() -> AsyncIterator[Start]:
         # Most tests have nothing to do with the ledger and the logs, and a database takes its time to be made.
         flags = {} if books else {"store.ledger": False, "logs.requests": False}
         app = build_app(load(env={}, flags=flags, text=config), say=said.append, env=env, control=control)
-        runner = Runner(app, shutdown_timeout=0.1)
+        runner = Runner(app, shutdown_timeout=0.1, lingering_time=0.5)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -87,6 +87,8 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
         out.append(("limits", "shared" if limits["ok"] else f"the shared server is away {trouble(limits)}"))
     if text := blocked_text(health.get("loop")):
         out.append(("loop", text))
+    if (memory := health.get("memory")) is not None:
+        out.append(("memory", memory_text(memory)))
     out += [("budget", alert_text(alert)) for alert in health.get("alerts", ())]
     out += [
         ("queue", f"{each['backend']}/{each['model']}: {each['running']} running, {each['waiting']} waiting")
@@ -108,6 +110,16 @@ def trouble(part: dict[str, Any]) -> str:
     since = part.get("since")
     error = str(part.get("error") or "it cannot be reached")
     return f"for {span(time.time() - since)}: {error}" if since is not None else error
+
+
+def memory_text(memory: dict[str, Any]) -> str:
+    """Return what requests hold of their memory, and how many were refused for want of it."""
+    text = f"{size_text(memory['held'])} of {size_text(memory['budget'])} held by requests"
+    return f"{text}; {memory['refused']} refusals" if memory["refused"] else text
+
+
+def size_text(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def alert_text(alert: dict[str, Any]) -> str:

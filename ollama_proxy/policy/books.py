@@ -11,6 +11,7 @@ from typing import Any
 from ..account import Caller, Entry
 from ..events import Usage
 from .limit import Verdict
+from .memory import Hold, Memory
 
 __all__ = ["Books", "entry_of", "program"]
 
@@ -26,12 +27,14 @@ class Books:
 
     __slots__ = (
         "address", "agent", "asked", "at", "backend", "behind", "caller", "closed", "code", "ended", "endpoint",
-        "entry", "first", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started", "status",
-        "stream", "tag", "tries", "usage",
+        "entry", "first", "hold", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started",
+        "status", "stream", "tag", "tries", "usage",
     )  # fmt: skip
 
-    def __init__(self, started: float, *, id: str = "", at: float = 0.0) -> None:
+    def __init__(self, started: float, *, id: str = "", at: float = 0.0, memory: Memory | None = None) -> None:
         self.id = id
+        # The memory that the request holds; whoever opened the books releases it.
+        self.hold = Hold(memory)
         self.at = at
         self.started = started
         self.queued: float | None = None

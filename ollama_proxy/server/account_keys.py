@@ -20,6 +20,7 @@ from ..policy import credentials
 from ..store import Missing, StoreError
 from ..store.spent import used_by
 from .accounts import unavailable
+from .body import read_body
 from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
 
@@ -113,7 +114,7 @@ async def key_usage(request: web.Request) -> web.Response:
 
 async def wanted(request: web.Request) -> Wanted:
     try:
-        return msgspec.json.decode(await request.read(), type=Wanted)
+        return msgspec.json.decode(await read_body(request), type=Wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body does not describe a key: {exc}.") from exc
 

@@ -24,12 +24,14 @@ from ..clerk import Clerk
 from ..engine import Engine, Snapshot
 from ..jobs import Reloader
 from ..limits import MemoryLimiter
+from ..policy.memory import Memory
 from ..policy.route import Names
 from ..settings import BackendSettings, Loaded, Settings
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
 from . import accounting, batches, files, sweep
+from .body import budget_of
 from .keys import (
     ACCOUNTS,
     BATCHES,
@@ -41,6 +43,7 @@ from .keys import (
     KEYRING,
     LEAVING,
     LOOP_WATCH,
+    MEMORY,
     NEW_ID,
     RELOADER,
     RUNS,
@@ -86,7 +89,7 @@ def build_app(
     app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
-    app[TASKS], app[LOOP_WATCH] = Tasks(), LoopWatch(clock, wall)
+    app[TASKS], app[MEMORY], app[LOOP_WATCH] = Tasks(), Memory(budget_of(settings)), LoopWatch(clock, wall)
     app[LEAVING] = set()
     app[FAILURES] = MemoryLimiter(clock)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
@@ -218,6 +221,7 @@ def applier(app: web.Application, builder: Builder, env: Mapping[str, str]) -> C
         engine = app[ENGINE]
         backends = builder.build(settings)
         engine.snapshot = snapshot_of(settings)
+        app[MEMORY].resize(budget_of(settings))
         old, engine.images = engine.images, fetcher_of(settings)
         app[TASKS].start(old.aclose(), name="close-images")
         engine.turns.change(Rules.of(settings))

@@ -22,6 +22,7 @@ from ..errors import ClientGone, Forbidden, Internal, Invalid, NotFound, OproxyE
 from ..policy import credentials
 from ..policy.batch import OVER, Batch, Creator, Fault, Kept, Retry, Status, cancelled
 from ..policy.books import Books
+from ..policy.memory import body_cost
 from ..sections_state import Batches
 from ..stored import Stored
 from ..translate import batches, paging, validate
@@ -140,6 +141,7 @@ class Desk:
         books.caller = Caller(name=batch.creator.name, address=batch.creator.address)
         try:
             clerk.ready()
+            books.hold.take(body_cost(body))
             books.caller = caller = self._caller(batch)
             if caller.key is not None:
                 credentials.check_endpoint(caller.key, books.endpoint)
@@ -159,6 +161,8 @@ class Desk:
         except Exception:
             log.exception("request %s of %s failed", books.id, batch.batch.id)
             status, answer, books.code = 500, msgspec.json.encode(Internal(books.id).body()), "internal"
+        finally:
+            books.hold.release()
         books.tag = books.tag or batch.batch.id
         await close_books(app, books, status, body, answer, aloud=False)
         return Answer(status, books.id, answer)

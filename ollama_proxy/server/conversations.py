@@ -16,7 +16,8 @@ from ..translate import conversations, validate
 from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor
 from ..translate.shapes_conversations import CreateConversation, CreateItems, UpdateConversation
-from .keys import BODY, BOOKS, WALL
+from .body import read_body
+from .keys import BOOKS, WALL
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, new_id, owner_of, sees
@@ -70,7 +71,7 @@ async def create_conversation(request: web.Request) -> web.Response:
     """POST /v1/conversations."""
     app, books = request.app, request[BOOKS]
     # Nothing has to be said of a new one, and some clients do not say it in JSON.
-    body = request[BODY] = await request.read()
+    body = await read_body(request)
     shape, fields = validate.decode(body or b"{}", CreateConversation)
     books.ignored = validate.ignored_keys(fields, CreateConversation)
     pieces = conversations.new_items(shape.items or (), lambda prefix: new_id(app, prefix))
@@ -88,7 +89,7 @@ async def retrieve_conversation(request: web.Request) -> web.Response:
 
 async def update_conversation(request: web.Request) -> web.Response:
     """POST /v1/conversations/{conversation_id}: other metadata."""
-    body = request[BODY] = await request.read()
+    body = await read_body(request)
     shape, fields = validate.decode(body, UpdateConversation)
     request[BOOKS].ignored = validate.ignored_keys(fields, UpdateConversation)
     thing, owner = await conversation_of(request), sees(request)
@@ -112,7 +113,7 @@ async def delete_conversation(request: web.Request) -> web.Response:
 async def create_items(request: web.Request) -> web.Response:
     """POST /v1/conversations/{conversation_id}/items."""
     app, books = request.app, request[BOOKS]
-    body = request[BODY] = await request.read()
+    body = await read_body(request)
     shape, fields = validate.decode(body, CreateItems)
     unheard = conversations.parse_item_query(request.query.items())
     books.ignored = (*validate.ignored_keys(fields, CreateItems), *unheard)

@@ -8,9 +8,11 @@ from typing import NamedTuple
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from ..blobs import Sink
+from ..blobs import GATHERED, Sink
 from ..errors import Invalid, OproxyError, TooLarge
 from ..translate.files import clean_name, no_content
+from .body import Pace, take_body
+from .keys import BOOKS
 
 __all__ = ["Form", "read_form", "refuse_large"]
 
@@ -22,6 +24,8 @@ BROKEN = (
 CHUNK = 1 << 18
 # More than any client sends beside a file.
 FIELDS, FIELD = 100, 1 << 16
+# What reading a form takes (bytes): a piece of the file as it came and decoded, and what waits to be written.
+FORM_MEMORY = GATHERED + 4 * CHUNK
 # What a form's boundaries, headers and fields may take beside its file.
 SLACK = 1 << 20
 
@@ -55,12 +59,16 @@ async def read_form(
     and TooLarge; what the sink raises passes."""
     fields: Fields = []
     filename: str | None = None
+    pace = Pace(request)
+    take_body(request, FORM_MEMORY)
     try:
-        async for part, field, file in parts(request):
+        async for part, field, file in parts(request, pace):
             if field != name:
                 if len(fields) >= FIELDS:
                     raise Invalid(f"The form has more than {FIELDS} fields.")
-                fields.append((field, await text_of(part, field)))
+                text = await text_of(part, field, pace)
+                request[BOOKS].hold.take(4 * len(text))
+                fields.append((field, text))
                 continue
             if filename is not None:
                 raise Invalid(f"Duplicate parameter: '{name}'. Send one file a request.", param=name)
@@ -68,7 +76,7 @@ async def read_form(
                 raise no_content(name, text=True)
             filename = clean_name(file)
             begin(fields, filename)
-            async for chunk in chunks(part):
+            async for chunk in chunks(part, pace):
                 if sink.size + len(chunk) > most:
                     raise too_large(most, setting)
                 await sink.write(chunk)
@@ -81,7 +89,7 @@ async def read_form(
     return Form(fields, filename)
 
 
-async def parts(request: web.Request) -> AsyncIterator[tuple[BodyPartReader, str, str | None]]:
+async def parts(request: web.Request, pace: Pace) -> AsyncIterator[tuple[BodyPartReader, str, str | None]]:
     """Yield the parts of a form with their names and the names of their files. Raises Invalid."""
     if request.content_type != "multipart/form-data":
         raise Invalid(
@@ -92,7 +100,7 @@ async def parts(request: web.Request) -> AsyncIterator[tuple[BodyPartReader, str
         )
     try:
         reader = await request.multipart()
-        while (part := await reader.next()) is not None:
+        while (part := await pace.wait(reader.next)) is not None:
             if not isinstance(part, BodyPartReader):
                 raise malformed()
             field, file = part.name, part.filename
@@ -103,18 +111,19 @@ async def parts(request: web.Request) -> AsyncIterator[tuple[BodyPartReader, str
         raise malformed() from exc
 
 
-async def chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+async def chunks(part: BodyPartReader, pace: Pace) -> AsyncIterator[bytes]:
     """Yield a part's bytes as they come. Raises Invalid where the form breaks off."""
     try:
-        while data := await part.read_chunk(CHUNK):
+        while data := await pace.wait(lambda: part.read_chunk(CHUNK)):
+            pace.received += len(data)
             yield bytes(part.decode(data))
     except BROKEN as exc:
         raise malformed() from exc
 
 
-async def text_of(part: BodyPartReader, name: str) -> str:
+async def text_of(part: BodyPartReader, name: str, pace: Pace) -> str:
     data = b""
-    async for chunk in chunks(part):
+    async for chunk in chunks(part, pace):
         data += chunk
         if len(data) > FIELD:
             raise Invalid(f"The field '{name[:100]}' is longer than {FIELD} bytes.", param=name[:100])

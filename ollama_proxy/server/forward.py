@@ -21,6 +21,7 @@ from ..policy.options import is_glob
 from ..settings import Settings
 from ..translate.forward import OBSERVED, AnswerObserver, answer_headers, named_model, renamed, request_headers
 from ..translate.multipart import FieldFinder, boundary_of
+from .body import PASSING, body_pieces, take_body
 from .generate import body_of
 from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE
 from .middleware import head
@@ -36,6 +37,7 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
     name, body, upload = backends[0], None, None
     boundary = boundary_of(request.headers.get("content-type", ""))
     if boundary is not None:
+        take_body(request, PASSING)
         upload = Upload(request, boundary)
         if "content-encoding" not in request.headers and "content-length" in request.headers:
             headers["content-length"] = request.headers["content-length"]
@@ -116,7 +118,7 @@ class Upload:
         # Of a key that is not for every model, the last piece waits until the form is known to be readable.
         careful, held = key is not None and bool(key.models), b""
         try:
-            async for data in self._request.content.iter_any():
+            async for data in body_pieces(self._request):
                 models.feed(data)
                 for model in models.found:
                     note_model(books, model)

@@ -9,8 +9,9 @@ from ..translate import chat, completions, validate
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import inputs, stored_chat
 from .answers import chat_answer, completion_answer, embedding_answer
+from .body import read_body
 from .door import note_tag
-from .keys import BODY, BOOKS, ENGINE, NEW_ID, WALL
+from .keys import BOOKS, ENGINE, NEW_ID, WALL
 from .relay import relay
 from .reply import json_bytes, stream
 
@@ -18,9 +19,8 @@ __all__ = ["body_of", "chat_completions", "create_completion", "create_embedding
 
 
 async def body_of(request: web.Request) -> bytes:
-    """Read the body, and keep it for the recorder."""
-    body = request[BODY] = await request.read()
-    return body
+    """Read the whole body."""
+    return await read_body(request)
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..backends.fleet import Member
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, RECORDER, STARTED, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, MEMORY, RECORDER, STARTED, WALL
 from .reply import json_bytes
 from .run import is_loopback
 
@@ -46,7 +46,7 @@ async def survey(app: web.Application) -> dict[str, Any]:
     await engine.fleet.listed()
     members = list(engine.fleet.members.values())
     backends = await asyncio.gather(*(describe(member) for member in members))
-    started = app[STARTED]["at"]
+    started, memory = app[STARTED]["at"], app[MEMORY]
     return {
         "status": "ok" if any(b["state"] != "down" for b in backends) and not failing(app) else "degraded",
         "version": __version__,
@@ -56,6 +56,7 @@ async def survey(app: web.Application) -> dict[str, Any]:
         "config": app[STARTED]["config"],
         "loop": app[LOOP_WATCH].state(),
         "backends": list(backends),
+        "memory": {"held": memory.held, "budget": memory.total, "refused": memory.refused},
         **accounts(app),
     }
 

@@ -15,6 +15,7 @@ from ..jobs import Reloader
 from ..keyring import Keyring
 from ..limits import MemoryLimiter
 from ..policy.books import Books
+from ..policy.memory import Memory
 from ..recorder import Recorder
 from ..tasks import Tasks
 from .accounts import Accounts
@@ -37,6 +38,7 @@ __all__ = [
     "KEYRING",
     "LEAVING",
     "LOOP_WATCH",
+    "MEMORY",
     "NEW_ID",
     "RECORDER",
     "RELOADER",
@@ -51,6 +53,8 @@ __all__ = [
 
 ENGINE = web.AppKey("engine", Engine)
 CLERK = web.AppKey("clerk", Clerk)
+# What requests may hold together.
+MEMORY = web.AppKey("memory", Memory)
 KEYRING = web.AppKey("keyring", Keyring)
 # Wrong keys by address.
 FAILURES = web.AppKey("failures", MemoryLimiter)

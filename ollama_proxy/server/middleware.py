@@ -15,7 +15,16 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from ..errors import ClientGone, Forbidden, Internal, Invalid, MethodNotAllowed, OproxyError, TooLarge
+from ..errors import (
+    ClientGone,
+    Forbidden,
+    Internal,
+    Invalid,
+    MethodNotAllowed,
+    OproxyError,
+    Overloaded,
+    TooLarge,
+)
 from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
@@ -24,7 +33,7 @@ from ..settings import Settings
 from .dialects import dialect_of
 from .door import enter, needs_accounts
 from .groups import group_of
-from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, LOOP_WATCH, NEW_ID, RECORDER, SAY, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, CLOCK, ENGINE, LOOP_WATCH, MEMORY, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 from .loop_watch import INTERVAL
 from .recording import record
@@ -47,6 +56,8 @@ ALLOWED_HEADERS = (
     "authorization, content-type, openai-beta, openai-organization, openai-project, x-api-key, api-key, x-oproxy-tag"
 )
 
+# An answer of more bytes is sent before its memory is given back; less fits into the socket's own buffers.
+LARGE = 256 * 1024
 # Forms with files have limits of their own: they go to the disk as they come.
 STREAMED = re.compile(r"/v1/files/?|/v1/uploads/[^/]+/parts/?|/api/blobs/[^/]+/?")
 
@@ -65,7 +76,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Wrap every handler. Nothing but a response, an aiohttp.web error or a cancellation gets past it."""
     app = request.app
     clock = app[CLOCK]
-    books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
+    books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL](), memory=app[MEMORY])
     request[BOOKS] = books
     request_id.set(books.id)
     clerk = app[CLERK]
@@ -80,6 +91,11 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         # The client left, perhaps while we wrote to it; there is nobody to tell.
         books.status, books.code = ClientGone.status, ClientGone.code
         raise
+    except MemoryError:
+        # What was read so far is let go with the exception; the others go on.
+        books.code = Overloaded.code
+        response = error_response(Overloaded("The server has no memory left for this request.", wait=1.0), request)
+        response.force_close()
     except Exception:
         log.exception("request %s failed", books.id)
         books.code = "internal"
@@ -92,15 +108,28 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         if books.status == ClientGone.status:
             clerk.close_now(books)
             tell(request, books, b"")
-    if not response.prepared:
-        books.status = response.status
-        response.headers.update(head(request))
-        await clerk.close(books)
-        tell(request, books, response.body if isinstance(response, web.Response) else b"")
-    else:
-        books.status = response.status
+            books.hold.release()
+    try:
+        return await finished(request, response, books)
+    finally:
+        books.hold.release()
+
+
+async def finished(request: web.Request, response: web.StreamResponse, books: Books) -> web.StreamResponse:
+    """Close the books of an answer, and send a large one, whose memory is held until the client has taken it."""
+    clerk = request.app[CLERK]
+    books.status = response.status
+    if response.prepared:
         clerk.close_now(books)
         tell(request, books, None)
+        return response
+    response.headers.update(head(request))
+    await clerk.close(books)
+    body = response.body if isinstance(response, web.Response) else b""
+    tell(request, books, body)
+    if isinstance(body, bytes) and len(body) > LARGE:
+        await response.prepare(request)
+        await response.write_eof()
     return response
 
 
@@ -253,9 +282,12 @@ def header_text(text: str) -> str:
 def error_response(error: OproxyError, request: web.Request) -> web.Response:
     """Write a refusal in the form of the API that was asked."""
     dialect = dialect_of(request.path, request.headers)
-    return web.Response(
+    response = web.Response(
         status=dialect.status(error),
         body=msgspec.json.encode(dialect.body(error, request[BOOKS].id)),
         content_type="application/json",
         headers=error.headers,
     )
+    if error.headers.get("connection") == "close":
+        response.force_close()
+    return response

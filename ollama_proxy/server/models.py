@@ -14,6 +14,7 @@ from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
 from ..translate import messages_models, models
+from .body import read_body
 from .dialects import VERSION
 from .keys import BOOKS, ENGINE
 from .middleware import head
@@ -138,7 +139,7 @@ class Named(msgspec.Struct):
 
 async def named(request: web.Request) -> Named:
     try:
-        return msgspec.json.decode(await request.read(), type=Named)
+        return msgspec.json.decode(await read_body(request), type=Named)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body must be an object with a model: {exc}.") from exc
 

@@ -26,6 +26,7 @@ from ..translate import ollama_front_write as write
 from ..translate import ollama_pass
 from ..translate.openapi import Route
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest
+from .body import Passing
 from .generate import body_of
 from .keys import BOOKS, ENGINE
 from .middleware import head
@@ -242,8 +243,14 @@ async def blob(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         return await forwarded(request, only(engine).name, Call("HEAD", path))
     kept = {name: request.headers[name] for name in ("content-length", "content-type") if name in request.headers}
-    upload = Call("POST", path, headers=kept, as_is=True, upload=request.content.iter_any())
-    return await forwarded(request, only(engine).name, upload)
+    passing = Passing(request)
+    upload = Call("POST", path, headers=kept, as_is=True, upload=passing.chunks())
+    try:
+        return await forwarded(request, only(engine).name, upload)
+    except OproxyError:
+        if passing.error is not None:
+            raise passing.error from None
+        raise
 
 
 async def account(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from ..policy import credentials
 from ..store.usage import Row, query
 from ..translate import organization
 from .account_keys import ask, refresh
+from .body import read_body
 from .keys import ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
 
@@ -140,7 +141,7 @@ async def admin_key(request: web.Request) -> web.Response:
 async def create_admin_key(request: web.Request) -> web.Response:
     """POST /v1/organization/admin_api_keys: the answer holds the key, for this once."""
     try:
-        wanted = msgspec.json.decode(await request.read(), type=Wanted)
+        wanted = msgspec.json.decode(await read_body(request), type=Wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"The body does not describe a key: {exc}.") from exc
     app = request.app

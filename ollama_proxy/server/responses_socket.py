@@ -19,9 +19,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
+from ..policy.memory import body_cost
 from ..translate.responses_replay import documents
 from .door import enter
-from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, NEW_ID, TASKS, WALL
+from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL
 from .middleware import head, tell
 from .responses_ask import Prepared, answered, keep, prepare
 
@@ -118,11 +119,12 @@ class Socket:
     async def _turn(self, text: str) -> None:
         app, request = self._app, self._request
         clock = app[CLOCK]
-        books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
+        books = Books(clock(), id=f"req_{app[NEW_ID]()[:32]}", at=app[WALL](), memory=app[MEMORY])
         request[BOOKS], request[BODY] = books, text.encode()
         answer = b""
         try:
             enter(request, app[ENGINE].snapshot.settings)
+            books.hold.take(body_cost(request[BODY]))
             answer = await self._answer(text, books)
         except OproxyError as exc:
             books.status, books.code = exc.status, exc.code
@@ -140,6 +142,7 @@ class Socket:
             books.ended = clock()
             app[CLERK].close_now(books)
             tell(request, books, answer)
+            books.hold.release()
 
     async def _closed(self, books: Books) -> None:
         """Close the books before the client can know that it has all."""

@@ -21,6 +21,7 @@ from ..account import Caller
 from ..errors import ClientGone, Internal, OproxyError
 from ..events import Event, Fail
 from ..policy.books import Books
+from ..policy.memory import body_cost
 from ..stored import Stored
 from ..translate.responses_replay import ENDED, documents
 from .accounting import data_folder
@@ -108,6 +109,16 @@ class Runs:
         app = self._app
         mine = open_books(app, books.endpoint, id=books.id)
         mine.caller, mine.address, mine.agent, mine.tag = books.caller, books.address, books.agent, books.tag
+        try:
+            return self._begin(await self._prepared(body, books, mine))
+        except BaseException:
+            mine.hold.release()
+            raise
+
+    async def _prepared(self, body: bytes, books: Books, mine: Books) -> Run:
+        """Get a response ready, and keep it."""
+        app = self._app
+        mine.hold.take(body_cost(body))
         prepared = await prepare(app, body, mine, queued=True)
         # A model that is not there is told at once.
         await app[ENGINE].route(prepared.request.model, "chat", mine)
@@ -120,12 +131,24 @@ class Runs:
             more = {"home": self._home, "request": msgspec.Raw(body), "who": who, "req": mine.id, "tag": mine.tag}
             thing = stored_of(app, prepared, more)
             await kept(app, lambda objects: objects.add(thing, pieces=pieces_of(prepared.items)))
-        return self._begin(Run(prepared, mine, body))
+        return Run(prepared, mine, body)
 
     def _begin(self, run: Run) -> Run:
         self._runs[run.prepared.id] = run
         run.task = self._app[TASKS].start(self._make(run), name=run.prepared.id)
+        run.task.add_done_callback(lambda task: self._ended(run))
         return run
+
+    def _ended(self, run: Run) -> None:
+        """Forget a run that is kept; one that is not can still be asked for."""
+        if run.prepared.stored or not run.done:
+            self._forget(run)
+        else:
+            asyncio.get_running_loop().call_later(REMEMBERED, self._forget, run)
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.prepared.id, None)
+        run.books.hold.release()
 
     async def cancel(self, run: Run) -> None:
         """Stop a run; returns when that is kept."""
@@ -157,10 +180,6 @@ class Runs:
         await close_books(app, books, status, run.body, msgspec.json.encode(run.response))
         await self._keep(run, [*run.frames, *last])
         run.add(last, done=True)
-        if run.prepared.stored:
-            self._runs.pop(run.prepared.id, None)
-        else:
-            asyncio.get_running_loop().call_later(REMEMBERED, self._runs.pop, run.prepared.id, None)
 
     async def _answer(self, run: Run) -> tuple[list[bytes], OproxyError | None]:
         """Ask the model; return the last events, which are to be written when all is kept, and what failed."""
@@ -248,8 +267,10 @@ class Runs:
         try:
             before = Caller(name=who["name"], address=who["address"], admin=who["admin"])
             books.caller = caller_again(app, thing.owner, before)
+            books.hold.take(body_cost(body))
             prepared = await prepare(app, body, books, id=thing.id, queued=True)
         except OproxyError as exc:
+            books.hold.release()
             response = {**data["response"], "status": "failed"}
             response["error"] = {"code": "server_error", "message": exc.message}
             told = msgspec.json.encode({**data, "response": response})

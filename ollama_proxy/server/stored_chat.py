@@ -24,7 +24,8 @@ from ..translate import chat, paging, stored_chat, validate
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest
 from ..translate.shapes_conversations import UpdateChatCompletion
-from .keys import BODY, BOOKS, ENGINE, WALL
+from .body import read_body
+from .keys import BOOKS, ENGINE, WALL
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, owner_of, sees
@@ -212,7 +213,7 @@ async def retrieve_completion(request: web.Request) -> web.Response:
 
 async def update_completion(request: web.Request) -> web.Response:
     """POST /v1/chat/completions/{completion_id}: other metadata."""
-    body = request[BODY] = await request.read()
+    body = await read_body(request)
     shape, fields = validate.decode(body, UpdateChatCompletion)
     request[BOOKS].ignored = validate.ignored_keys(fields, UpdateChatCompletion)
     thing = await found(request)

@@ -11,15 +11,16 @@ from ..errors import Unauthorized
 from ..policy.books import Books
 from ..recorder import Record
 from ..recorder.daemonlog import request_id
-from .keys import CLERK, CLOCK, KEYRING, NEW_ID, RECORDER, SAY, WALL
+from .keys import CLERK, CLOCK, KEYRING, MEMORY, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 
 __all__ = ["caller_again", "close_books", "open_books"]
 
 
 def open_books(app: web.Application, endpoint: str, *, id: str = "") -> Books:
-    """Return the books of a piece of work. `id`: it goes by that request's id."""
-    books = Books(app[CLOCK](), id=id or f"req_{app[NEW_ID]()[:32]}", at=app[WALL]())
+    """Return the books of a piece of work. `id`: it goes by that request's id. Whoever opens them releases what they
+    hold."""
+    books = Books(app[CLOCK](), id=id or f"req_{app[NEW_ID]()[:32]}", at=app[WALL](), memory=app[MEMORY])
     books.endpoint = endpoint
     request_id.set(books.id)
     return books

@@ -1,0 +1,289 @@
+"""One request cannot take the memory of the others: bodies are counted together, and given up when they do not come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import pytest
+
+from ollama_proxy import server
+from ollama_proxy.server.keys import MEMORY
+from ollama_proxy.server.routes import ROUTES
+from tests.conftest import Proxy, Start
+from tests.fakes.ollama import FakeOllama
+
+from .conftest import HELLO, config
+
+MIB = 1024 * 1024
+BIG = {"model": "smollm2", "messages": [{"role": "user", "content": "a" * 400_000}]}
+FORWARDED = '[backends.other]\ntype = "openai"\nurl = "{url}/v1"\nserves = ["audio", "images"]\n'
+
+
+async def start(start_proxy: Start, ollama: FakeOllama, *lines: str, more: str = "") -> Proxy:
+    return await start_proxy(config(ollama.url, "[server]\n" + "\n".join(lines) + "\n") + more)
+
+
+async def given_back(proxy: Proxy) -> bool:
+    """Return whether nothing is held in the end; the last request may just be ending."""
+    for _ in range(200):
+        if proxy.app[MEMORY].held == 0:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+class Raw:
+    """A connection whose bytes are ours."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._port = int(proxy.url.rpartition(":")[2])
+
+    async def __aenter__(self) -> Self:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.writer.close()
+
+    async def send(self, head: str, body: bytes = b"") -> None:
+        self.writer.write(head.replace("\n", "\r\n").encode() + body)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Return status, headers and body."""
+        async with asyncio.timeout(10):
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(lines[0].split()[1]), headers, json.loads(body)
+
+    async def closed(self) -> bool:
+        """Return whether the server hangs up."""
+        async with asyncio.timeout(5):
+            return await self.reader.read() == b""
+
+
+def chat_head(length: int, path: str = "/v1/chat/completions") -> str:
+    return f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\n\n"
+
+
+# --- the sum of bodies ------------------------------------------------------------------------------------------------
+
+
+async def test_of_many_large_bodies_some_are_refused_and_all_is_given_back(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "6MiB"')
+    async with aiohttp.ClientSession(proxy.url) as http:
+
+        async def ask() -> tuple[int, str | None]:
+            async with http.post("/v1/chat/completions", json=BIG) as response:
+                body = await response.json()
+                if response.status == 503:
+                    assert body["error"]["code"] == "server_is_overloaded"
+                    assert "memory under [server]" in body["error"]["message"]
+                return response.status, response.headers.get("retry-after")
+
+        found = await asyncio.gather(*(ask() for _ in range(8)))
+        assert {status for status, _ in found} == {200, 503}
+        assert all(retry == "1" for status, retry in found if status == 503)
+        assert await given_back(proxy)
+        assert (await ask())[0] == 200
+        async with http.get("/v1/health") as response:
+            told = (await response.json())["memory"]
+        assert (told["held"], told["budget"]) == (0, 6 * MIB)
+        assert told["refused"] >= 1
+
+
+async def test_a_small_request_is_served_while_large_ones_fill_the_budget(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "16MiB"')
+    memory = proxy.app[MEMORY]
+    assert memory.take(memory.large, memory.small)
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/chat/completions", json=BIG) as response:
+            assert response.status == 503
+        small = {"model": "smollm2", "messages": HELLO, "metadata": {"pad": "x" * 500}}
+        async with http.post("/v1/chat/completions", json=small) as response:
+            assert response.status == 200
+    memory.give(memory.large)
+    assert await given_back(proxy)
+
+
+async def test_what_is_too_large_for_the_whole_budget_is_413_before_it_is_read(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "4MiB"')
+    async with Raw(proxy) as raw:
+        await raw.send(chat_head(8 * MIB))
+        status, headers, body = await raw.answer()
+    assert (status, headers["connection"]) == (413, "close")
+    assert body["error"]["type"] == "invalid_request_error"
+    assert "memory under [server]" in body["error"]["message"]
+
+
+async def test_a_body_of_unknown_length_is_counted_as_it_comes(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "4MiB"')
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"a" * 65536
+
+    async with (
+        aiohttp.ClientSession(proxy.url) as http,
+        http.post("/v1/chat/completions", data=pieces()) as response,
+    ):
+        assert response.status == 413
+    assert await given_back(proxy)
+
+
+async def test_a_client_that_announces_much_and_sends_nothing_holds_nothing(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "16MiB"')
+    async with Raw(proxy) as raw:
+        await raw.send(chat_head(2 * MIB), b"a" * 100_000)
+        await wait_for(lambda: proxy.app[MEMORY].held > 0)
+        assert proxy.app[MEMORY].held < 2 * MIB
+    assert await given_back(proxy)
+
+
+async def wait_for(met: Any) -> None:
+    for _ in range(500):
+        if met():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+async def test_a_client_that_hangs_up_gives_everything_back(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "32MiB"')
+    ollama.play("/api/chat", [{"message": {"content": "Hi"}, "done": False}], hold_after=1)
+    async with (
+        aiohttp.ClientSession(proxy.url) as http,
+        http.post("/v1/chat/completions", json={**BIG, "stream": True}) as response,
+    ):
+        await response.content.readany()
+        assert proxy.app[MEMORY].held > MIB
+        response.close()
+    assert await given_back(proxy)
+
+
+# Only for administrators.
+KEYS = ("/oproxy/keys", "/v1/organization")
+
+
+def bodies() -> list[tuple[str, str]]:
+    """Return every route that reads a body."""
+    found = []
+    for row in ROUTES:
+        method, path = row.route.method, row.route.path
+        # Of what is named in a path, and of the keys, nothing is there that would be read for.
+        named = "{" in path and not path.endswith(("/parts", "{digest}"))
+        if path == "/api/delete" or (method == "POST" and not named and not path.startswith(KEYS)):
+            found.append((method, path))
+    return [*found, ("POST", "/v1/images/generations"), ("POST", "/v1/audio/transcriptions")]
+
+
+FORMS = {"/v1/files", "/v1/uploads/{upload_id}/parts", "/v1/audio/transcriptions"}
+
+
+@pytest.mark.parametrize(("method", "path"), bodies())
+async def test_every_body_is_counted(start_proxy: Start, ollama: FakeOllama, method: str, path: str) -> None:
+    proxy = await start(start_proxy, ollama, "memory = 1024", more=FORWARDED.format(url=ollama.url))
+    url = proxy.url + path.replace("{digest}", "sha256:" + "0" * 64)
+    async with aiohttp.ClientSession() as http:
+        data: Any = json.dumps({"model": "smollm2", "pad": "x" * 2000})
+        if path in FORMS:
+            if "upload_id" in path:
+                proxy.app[MEMORY].resize(MIB)
+                asked = {"bytes": 1, "filename": "a", "purpose": "user_data", "mime_type": "text/plain"}
+                async with http.post(f"{proxy.url}/v1/uploads", json=asked) as response:
+                    url = proxy.url + path.replace("{upload_id}", (await response.json())["id"])
+                proxy.app[MEMORY].resize(1024)
+            data = aiohttp.FormData({"purpose": "user_data"})
+            data.add_field("file", b"x" * 2000, filename="a.txt")
+        async with http.request(
+            method, url, data=data, headers={"content-type": "application/json"} if isinstance(data, str) else {}
+        ) as response:
+            text = await response.text()
+            assert response.status == 413, text
+            assert "memory under [server]" in text
+    assert await given_back(proxy)
+
+
+def test_a_body_is_read_nowhere_else() -> None:
+    reads = re.compile(r"request\.(read|json|text|post|multipart|content)\b(?!_)")
+    found = {path.name for path in Path(server.__file__).parent.glob("*.py") if reads.search(path.read_text("utf-8"))}
+    assert found == {"body.py", "forms.py"}
+
+
+# --- bodies that do not come ------------------------------------------------------------------------------------------
+
+
+FORM = (
+    "POST {path} HTTP/1.1\nHost: localhost\nContent-Type: multipart/form-data; boundary=b\nContent-Length: 900\n\n"
+    '--b\nContent-Disposition: form-data; name="purpose"\n\nuser_data\n'
+    '--b\nContent-Disposition: form-data; name="file"; filename="a"\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (chat_head(1000), b"{"),
+        (chat_head(1000, "/v1/conversations"), b""),
+        (chat_head(1000, "/api/chat"), b"{"),
+        (chat_head(1000, "/v1/messages"), b"{"),
+        (chat_head(1000, "/api/blobs/sha256:" + "0" * 64), b"x"),
+        (FORM.format(path="/v1/files"), b"x"),
+        (FORM.format(path="/v1/audio/transcriptions"), b"x"),
+    ],
+)
+async def test_a_body_that_does_not_come_is_given_up(
+    start_proxy: Start, ollama: FakeOllama, head: str, body: bytes
+) -> None:
+    proxy = await start(start_proxy, ollama, "body_timeout = 0.2", more=FORWARDED.format(url=ollama.url))
+    async with Raw(proxy) as raw:
+        await raw.send(head, body)
+        status, headers, told = await raw.answer()
+        assert await raw.closed()
+    assert (status, headers["connection"]) == (408, "close")
+    assert "body_timeout under [server]" in json.dumps(told)
+    assert await given_back(proxy)
+
+
+async def test_a_trickle_is_given_up_though_it_never_stops(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, "body_timeout = 0.3", "body_rate = 1000")
+    async with Raw(proxy) as raw:
+        await raw.send(chat_head(100_000))
+        for _ in range(40):
+            if raw.reader.at_eof() or raw.reader._buffer:  # type: ignore[attr-defined]
+                break
+            await raw.send("", b"x")
+            await asyncio.sleep(0.05)
+        status, _, told = await raw.answer()
+    assert status == 408
+    assert "body_rate under [server]" in told["error"]["message"]
+
+
+async def test_a_slow_body_that_keeps_its_rate_passes(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, "body_timeout = 0.2", "body_rate = 1000")
+    data = json.dumps({"model": "smollm2", "messages": HELLO, "metadata": {"pad": "x" * 400}}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 40):
+            yield data[at : at + 40]
+            await asyncio.sleep(0.03)
+
+    async with aiohttp.ClientSession(proxy.url) as http:
+        headers = {"content-type": "application/json"}
+        async with http.post("/v1/chat/completions", data=pieces(), headers=headers) as response:
+            assert response.status == 200, await response.text()
