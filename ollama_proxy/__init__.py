@@ -23,6 +23,7 @@ Layers; a module imports only from lower ones:
    `stored`      what is kept for clients: objects, their pieces, pages
    `events`      the hub's answers: Text, Thinking, ToolStart, Finish, Usage …
    `framing`     bytes ⇄ records: NDJSON and SSE
+   `strict`      what OpenAI's strict mode asks of a schema
    `tasks`       background work with an owner
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
    `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`, `credentials`),

@@ -20,6 +20,7 @@ LAYERS: dict[str, int] = {
     "stored": 1,
     "events": 1,
     "framing": 1,
+    "strict": 1,
     "translate": 2,
     "policy": 2,
     # The declaration of the settings: values and text.

@@ -14,7 +14,8 @@ import jsonschema_rs
 from ..errors import Invalid
 from ..events import Event, Finish, Note, Text, ToolDelta, ToolStart
 from ..model import Format, Tool
-from .unfold import Path, Unfolding, Unsound
+from ..strict import faults
+from .unfold import Unfolding, Unsound
 
 __all__ = ["Checker", "SchemaCheck", "ToolCheck", "check_format", "check_schema", "check_tools"]
 
@@ -119,49 +120,12 @@ def check_schema(
             raise Unsound((), f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'.")
         unfolding = Unfolding(schema)
         checker = Checker(schema, branches=unfolding.branches)
-        if strict:
-            _check_strict(schema)
+        if strict and (fault := next(faults(schema), None)) is not None:
+            raise Unsound(*fault)
     except Unsound as exc:
         place = "" if exc.message.startswith("schema must") else f"In context={exc.path!r}, "
         raise Invalid(f"Invalid schema for {what}: {place}{exc.message}", param=param, code=code) from None
     return checker
-
-
-def _check_strict(schema: Mapping[str, Json]) -> None:
-    """Hold a sound schema to strict mode. https://platform.openai.com/docs/guides/structured-outputs"""
-    if "anyOf" in schema:
-        raise Unsound((), "'anyOf' is not permitted at the root.")
-    todo: list[tuple[Json, Path]] = [(schema, ())]
-    while todo:
-        here, path = todo.pop()
-        if not isinstance(here, dict):
-            continue
-        kinds = here.get("type")
-        if kinds == "object" or (isinstance(kinds, list) and "object" in kinds) or "properties" in here:
-            _check_strict_object(here, path)
-        if kinds == "array" and "items" not in here and "prefixItems" not in here:
-            raise Unsound(path, "array schema missing items.")
-        if "allOf" in here:
-            raise Unsound(path, "'allOf' is not permitted.")
-        for key in ("properties", "$defs", "definitions"):
-            todo += [(each, (*path, key, name)) for name, each in (here.get(key) or {}).items()]
-        for key in ("anyOf", "oneOf", "prefixItems"):
-            todo += [(each, (*path, key, place)) for place, each in enumerate(here.get(key) or ())]
-        todo.append((here.get("items"), (*path, "items")))
-
-
-def _check_strict_object(schema: Mapping[str, Json], path: Path) -> None:
-    if schema.get("additionalProperties") is not False:
-        raise Unsound(path, "'additionalProperties' is required to be supplied and to be false.")
-    properties = schema.get("properties") or {}
-    required = schema.get("required") or ()
-    words = "'required' is required to be supplied and to be an array including every key in properties."
-    for name in properties:
-        if name not in required:
-            raise Unsound(path, f"{words} Missing '{name}'.")
-    for name in required:
-        if name not in properties:
-            raise Unsound(path, f"{words} Extra required key '{name}' supplied.")
 
 
 def _refuse(uri: str) -> Json:

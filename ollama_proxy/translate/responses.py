@@ -16,6 +16,7 @@ from ..model import Ask, Format, Message, Reasoning, Sampling, Text
 from .chat_tools import shallow
 from .responses_items import Items, parse_items
 from .responses_tools import Tools, parse_choice, parse_tools
+from .responses_tools import echo as tool_echo
 from .shapes_chat import FormatObject, FormatText, JsonObject
 from .shapes_responses import ConversationRef, CountRequest, FormatSchema, ResponsesRequest
 from .validate import ignored_keys
@@ -212,7 +213,7 @@ def echo(request: ResponsesRequest, *, id: str, created: int) -> dict[str, Any]:
             "verbosity": (text.verbosity if text else None) or "medium",
         },
         "tool_choice": request.tool_choice or "auto",
-        "tools": [_tool_echo(tool) for tool in request.tools or ()],
+        "tools": [tool_echo(tool) for tool in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": request.truncation or "disabled",
@@ -236,10 +237,3 @@ def _format_echo(format: FormatText | FormatObject | FormatSchema | None) -> Jso
             return {"type": "json_object"}
         case _:
             return {"type": "text"}
-
-
-def _tool_echo(tool: JsonObject) -> JsonObject:
-    if tool.get("type") != "function":
-        return tool
-    filled = {"description": None, "parameters": None, "strict": False, **tool}
-    return filled if filled["strict"] is not None else {**filled, "strict": False}

@@ -13,12 +13,13 @@ from msgspec import Meta, Struct
 
 from .. import model as hub
 from ..errors import Invalid
+from ..strict import compatible
 from .chat_tools import shallow
 from .responses_items import flat
 from .shapes_chat import GrammarFormat, JsonObject, TextFormat, ToolName
 from .validate import convert, invalid_value, missing, wrong_type
 
-__all__ = ["Tools", "parse_choice", "parse_tools"]
+__all__ = ["Tools", "echo", "parse_choice", "parse_tools"]
 
 # What OpenAI runs itself, or expects a model to know by its training.
 HOSTED = (
@@ -154,7 +155,31 @@ def kind_of(tool: Any, path: str) -> str:
 def _function(tool: JsonObject, path: str) -> hub.Tool:
     shape = convert(tool, FunctionTool, path)
     shallow(shape.parameters, f"{path}.parameters")
-    return hub.Tool(shape.name, shape.description, shape.parameters, strict=bool(shape.strict))
+    strict = compatible(shape.parameters) if shape.strict is None else shape.strict
+    return hub.Tool(shape.name, shape.description, shape.parameters, strict=strict)
+
+
+def echo(tool: JsonObject) -> JsonObject:
+    """Return a tool as a response names it: what was left out has the value that was taken for it.
+
+    The tool is one that `parse_tools` took.
+    """
+    match tool.get("type"):
+        case "function":
+            return {"description": None, "parameters": None, **tool, "strict": _strict(tool)}
+        case "namespace":
+            inner = [
+                {**each, "strict": _strict(each)} if each.get("type") == "function" else each
+                for each in tool.get("tools") or ()
+            ]
+            return {**tool, "tools": inner}
+    return tool
+
+
+def _strict(tool: JsonObject) -> bool:
+    """Return whether a function is strict: where the client leaves it open, it is if its schema can be."""
+    strict = tool.get("strict")
+    return compatible(tool.get("parameters")) if strict is None else bool(strict)
 
 
 def _custom(tool: JsonObject, path: str) -> hub.Tool:

@@ -25,7 +25,11 @@ from tests import shapes
 Json = dict[str, Any]
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 NOTE = {"type": "custom", "name": "note"}
-MAIL = {"type": "namespace", "name": "mail", "tools": [{**WEATHER, "name": "send"}, {**NOTE, "name": "draft"}]}
+MAIL: dict[str, Any] = {
+    "type": "namespace",
+    "name": "mail",
+    "tools": [{**WEATHER, "name": "send"}, {**NOTE, "name": "draft"}],
+}
 
 
 def request_of(**body: Any) -> tuple[ResponsesRequest, Any]:
@@ -245,6 +249,43 @@ def test_the_response_repeats_what_was_asked_with_openais_defaults() -> None:
     assert "conversation" not in base
 
 
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+OPEN = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters", "strict"),
+    [
+        ({}, CLOSED, True),
+        ({"strict": None}, CLOSED, True),
+        ({"strict": False}, CLOSED, False),
+        ({"strict": True}, CLOSED, True),
+        ({}, OPEN, False),
+        ({"strict": True}, OPEN, True),
+        ({}, None, False),
+        ({}, {}, False),
+    ],
+)
+def test_a_function_is_strict_if_it_can_be_where_the_client_leaves_it_open(
+    given: dict[str, Any], parameters: Any, strict: bool
+) -> None:
+    tool = {"type": "function", "name": "f", "parameters": parameters, **given}
+    group = {"type": "namespace", "name": "n", "tools": [{**tool, "name": "g"}]}
+    shape, fields = request_of(tools=[tool, group])
+    base = responses.echo(shape, id="resp_1", created=5)
+    assert base["tools"][0] == {"description": None, **tool, "strict": strict}
+    assert base["tools"][1]["tools"] == [{**tool, "name": "g", "strict": strict}]
+    asked = responses.parse(shape, fields, items_of(shape.input)).ask
+    assert [each.strict for each in asked.tools] == [strict, strict]
+
+
+def test_the_form_of_an_answer_is_strict_only_if_the_client_says_so() -> None:
+    form = {"type": "json_schema", "name": "x", "schema": CLOSED}
+    shape, _ = request_of(text={"format": form})
+    assert ask(text={"format": form}).format.strict is False
+    assert responses.echo(shape, id="r", created=5)["text"]["format"]["strict"] is False
+
+
 def test_the_response_repeats_what_was_said() -> None:
     shape, _ = request_of(
         instructions="Be brief.", store=False, temperature=0, top_p=0.5, truncation="auto", max_output_tokens=20,
@@ -258,7 +299,7 @@ def test_the_response_repeats_what_was_said() -> None:
     assert base["conversation"] == {"id": "conv_1"}
     assert base["reasoning"] == {"effort": "low", "summary": "auto"}
     assert base["tools"][0] == {**WEATHER, "description": None, "strict": False}
-    assert base["tools"][1] == MAIL
+    assert base["tools"][1] == {**MAIL, "tools": [{**MAIL["tools"][0], "strict": False}, MAIL["tools"][1]]}
     same = (
         "instructions",
         "store",
