@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 from aiohttp import web
 
 from .. import tokens
+from ..fanout import Batch
+from ..model import Ask
 from ..policy.books import Books
 from ..translate import messages, validate
 from ..translate.messages_write import PING
@@ -21,6 +25,8 @@ from .row import Row
 
 __all__ = ["ROWS"]
 
+# How long an answer's beginning waits for the count of its prompt, in seconds.
+PATIENCE = 0.05
 FORM = Form(named=True, last=b"", beat=PING)
 
 
@@ -37,12 +43,34 @@ async def create_message(request: web.Request) -> web.StreamResponse:
         events = await engine.chat_whole(ask, target, books)
         books.ignored = messages.renamed(books.ignored)
         return json_bytes(messages.whole(events, id=id, model=shape.model, thoughts=thoughts, stops=ask.sampling.stop))
+    # Counted while the model reads the prompt itself.
+    count = asyncio.get_running_loop().run_in_executor(None, tokens.estimate, ask)
+    count.add_done_callback(look_at)
     batches = await engine.chat(ask, target, books)
     books.ignored = messages.renamed(books.ignored)
     writer = messages.MessageWriter(
         id=id, model=shape.model, thoughts=thoughts, stops=ask.sampling.stop, request_id=books.id
     )
-    return await stream(request, batches, writer, form=FORM)
+    return await stream(request, with_prompt(batches, writer, ask, count), writer, form=FORM)
+
+
+async def with_prompt(
+    batches: AsyncGenerator[Batch], writer: messages.MessageWriter, ask: Ask, count: asyncio.Future[int]
+) -> AsyncGenerator[Batch]:
+    """Pass an answer on, and give its writer the size of the prompt before the first event."""
+    async with aclosing(batches):
+        async for batch in batches:
+            if not writer.prompt:
+                # The first count of a daemon waits for the vocabulary; an answer does not.
+                done, _ = await asyncio.wait((count,), timeout=PATIENCE)
+                writer.prompt = count.result() if done else messages.rough_count(ask)
+            yield batch
+
+
+def look_at(count: asyncio.Future[int]) -> None:
+    """Take note of a count that is not wanted any more, so that asyncio does not complain of its error."""
+    if not count.cancelled():
+        count.exception()
 
 
 async def count_tokens(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ..errors import Invalid, NotFound, Unsupported
-from ..model import Ask, Format, Reasoning, Sampling
+from ..model import Ask, Format, Reasoning, Sampling, Text
 from . import shapes_messages as wire
 from .chat_tools import shallow
 from .messages_blocks import Conversation
@@ -19,7 +19,17 @@ from .messages_tools import parse_choice, parse_tools
 from .messages_write import MessageWriter, Thoughts, whole
 from .validate import decode, ignored_keys
 
-__all__ = ["MessageWriter", "Thoughts", "parse", "parse_shape", "renamed", "tag_of", "thoughts_of", "whole"]
+__all__ = [
+    "MessageWriter",
+    "Thoughts",
+    "parse",
+    "parse_shape",
+    "renamed",
+    "rough_count",
+    "tag_of",
+    "thoughts_of",
+    "whole",
+]
 
 # How hard a budget of thinking tokens is, up to so many.
 BUDGETS = ((4096, "low"), (16384, "medium"))
@@ -60,6 +70,11 @@ def parse_shape(request: wire.CountTokensRequest, fields: Mapping[str, msgspec.R
         ignored=tuple(dict.fromkeys(ignored)),
         extra={"user": metadata.user_id} if metadata is not None and metadata.user_id else {},
     )
+
+
+def rough_count(ask: Ask) -> int:
+    """Return how many tokens a prompt may have, by its length alone: four letters each."""
+    return 1 + sum(len(part.text) for message in ask.messages for part in message.parts if isinstance(part, Text)) // 4
 
 
 def thoughts_of(request: wire.CountTokensRequest) -> Thoughts:

@@ -1,8 +1,8 @@
 """Events to Anthropic's answers: `MessageWriter` for streams, `whole` for one message.
 
 A stream is a row of blocks, one open at a time, in the order in which they begin; the writer gives whole frames, for
-every event has its name on the wire. The usage is known at the end only: `message_start` counts nothing yet,
-`message_delta` has all of it. Never invents an id or a time.
+every event has its name on the wire. The usage is known at the end only: `message_start` has an estimate of
+the prompt's (`MessageWriter.prompt`), `message_delta` all that the backend counted. Never invents an id or a time.
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
@@ -128,7 +128,8 @@ class _Answer:
 class MessageWriter:
     """Writes one streamed answer as frames, in the order Anthropic sends them.
 
-    `stops` are the client's stop sequences; `request_id` is told with an error.
+    `stops` are the client's stop sequences; `request_id` is told with an error. `prompt` is how many tokens the prompt
+    is thought to have, if that is known before the first event.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class MessageWriter:
         self._model = model
         self._request_id = request_id
         self._answer = _Answer(thoughts, stops)
+        self.prompt = 0
         # The first block that is not closed, whether it has begun, and what comes before and after its text.
         self._at = 0
         self._begun = False
@@ -187,7 +189,8 @@ class MessageWriter:
     def _start(self, out: list[bytes]) -> None:
         if not self._started:
             self._started = True
-            message = _message(self._id, self._model, [], None, None, self._answer.usage)
+            usage = self._answer.usage if self._answer.usage.prompt else Usage(self.prompt, 0)
+            message = _message(self._id, self._model, [], None, None, usage)
             out += (_frame("message_start", message=message), PING)
 
     def _drain(self, out: list[bytes], *, final: bool) -> None:

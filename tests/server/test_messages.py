@@ -76,6 +76,17 @@ async def test_a_stream_has_named_events_and_no_done(setup: Setup) -> None:
     assert events[-2][1]["usage"]["input_tokens"] == 9
 
 
+async def test_a_stream_begins_with_what_count_tokens_says_of_the_prompt(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("Hel"), DONE])
+    _, events = await stream(setup)
+    began = events[0][1]["message"]["usage"]
+    counted = (await setup.post("/v1/messages/count_tokens", {"model": "smollm2", "messages": HELLO}))[1][
+        "input_tokens"
+    ]
+    assert began["input_tokens"] == counted > 0
+    assert (began["cache_read_input_tokens"], began["cache_creation_input_tokens"], began["output_tokens"]) == (0, 0, 0)
+
+
 async def test_the_usual_names_of_anthropics_models_are_answered(setup: Setup) -> None:
     for name in ("claude-opus-4-8", "claude-sonnet-4-5-20250929", "claude-3-5-haiku-latest"):
         status, body, headers = await ask(setup, model=name)

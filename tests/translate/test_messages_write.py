@@ -43,6 +43,15 @@ def stream(events: Sequence[Event], thoughts: Thoughts = "shown", *, batch: int 
     return frames([*data, *writer.flush()])
 
 
+def test_a_stream_begins_with_the_estimate_and_ends_with_the_count() -> None:
+    writer = MessageWriter(id="msg_1", model="m")
+    writer.prompt = 41
+    events = frames([*writer.feed([Text(0, "Hi"), Finish(0, "stop"), Usage(40, 2, cached=30)]), *writer.flush()])
+    began, ended = events[0]["message"]["usage"], events[-2]["usage"]
+    assert (began["input_tokens"], began["cache_read_input_tokens"], began["output_tokens"]) == (41, 0, 0)
+    assert (ended["input_tokens"], ended["cache_read_input_tokens"], ended["output_tokens"]) == (10, 30, 2)
+
+
 def gathered(events: Sequence[Event], thoughts: Thoughts = "shown") -> dict[str, Any]:
     body: dict[str, Any] = json.loads(whole(events, id="msg_1", model='a "model"', thoughts=thoughts, stops=("END",)))
     return body
