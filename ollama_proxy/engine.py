@@ -158,7 +158,7 @@ class Engine:
             mine = plan.copy(number % copies)
             reader = backend.wire.chat_reader(mine, backend=backend.name)
             call, own = backend.wire.chat(mine, info), partial(tokens.estimate, ask)
-            return Leg(backend, call, reader, plan.filters(), ask.model, param, window_of(mine, info), own)
+            return Leg(backend, call, reader, plan.filters(), ask.model, param, window_of(mine, info), own, plan.blame)
 
         def size() -> int:
             return sum(map(tokens.estimate, asks))

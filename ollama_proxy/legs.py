@@ -22,7 +22,7 @@ class Leg(NamedTuple):
     """One call of an answer: what is sent, who reads it, what it passes on its way. No call: the reader knows all.
 
     `asked`, `param` (what the client's wire calls its prompt), `window` (tokens) and `size` (counts the prompt) are for
-    errors.
+    errors. `blame` names what the client sent in a refusal of what the plan made of it.
     """
 
     backend: Backend
@@ -33,6 +33,7 @@ class Leg(NamedTuple):
     param: str
     window: int | None
     size: Callable[[], int]
+    blame: Callable[[OproxyError], OproxyError] | None = None
 
     def refusal(self, reply: Reply, body: bytes) -> OproxyError:
         """Read a backend's refusal. One that a prompt is too long for gets its numbers, where the backend gave none:
@@ -47,7 +48,7 @@ class Leg(NamedTuple):
             return ContextTooLong(
                 limit=limit, tokens=count if limit is None or count > limit else None, param=self.param
             )
-        return error
+        return error if self.blame is None else self.blame(error)
 
 
 class Legs(NamedTuple):

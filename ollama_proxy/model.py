@@ -313,6 +313,8 @@ class Abilities(Struct, frozen=True, kw_only=True):
     image_urls: bool = False
     # Drops JSON-Schema keywords from tools (Ollama), so they are told in the description as well.
     drops_keywords: bool = False
+    # Constrains answers by llama.cpp's grammars, which know a part of JSON Schema (`policy/grammar.py`).
+    grammars: bool = False
     # Participants' names and the wished resolution of images reach the model (or at least its server).
     names: bool = True
     details: bool = True

@@ -83,7 +83,7 @@ def custom_parameters(tool: Tool) -> Mapping[str, Json]:
     text: dict[str, Json] = {"type": "string"}
     if tool.grammar is not None and tool.grammar[0] == "regex":
         pattern = tool.grammar[1]
-        # A pattern of JSON Schema may match anywhere; a grammar means the whole text. llama.cpp takes no other form.
+        # A pattern of JSON Schema may match anywhere; a grammar means the whole text.
         text["pattern"] = f"^(?:{pattern})$" if "|" in pattern else f"^{pattern.removeprefix('^').removesuffix('$')}$"
     return {"type": "object", "properties": {"input": text}, "required": ["input"], "additionalProperties": False}
 
@@ -138,6 +138,9 @@ def _moved(ref: str, root: str) -> str:
     for place in ("#/$defs/", "#/definitions/"):
         if ref.startswith(place):
             return f"#/$defs/{root}_{ref.removeprefix(place)}"
+    if not ref.startswith("#/") and len(ref) > 1:
+        # An anchor is found wherever it stands.
+        return ref
     return f"#/$defs/{root}{ref[1:]}" if ref.startswith("#") else ref
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import Unsupported
+from ..errors import Invalid, OproxyError, Unsupported
 from ..model import Abilities, Ask, Format, Image, Message, ModelInfo, Part, Tool, ToolChoice, ToolResult
 from .content import settle_content
 from .echo import WithoutEcho, last_said
 from .filter import Filter
 from .forced import OneCall, SomeCall, constrain
+from .grammar import write as write_grammar
 from .images import map_images, settle_data_uris
 from .keywords import kept
 from .pairs import pair_results
@@ -27,6 +28,8 @@ from .tools import CustomCalls, FirstCall, as_functions, custom_history, in_word
 __all__ = ["Filter", "Plan", "map_images", "plan", "settle_data_uris"]
 
 Step = Callable[[], Filter]
+# So many rules that no grammar says are said to the model.
+TOLD = 100
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -36,10 +39,21 @@ class Plan(Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     copies: int = 1
     ignored: tuple[str, ...] = ()
+    # What the answer's form is made of where the client asked for none: its name in words, and its place.
+    made_of: tuple[str, str] | None = None
 
     def filters(self) -> tuple[Filter, ...]:
         """Return fresh filters for one call, in the order in which its events go through them."""
         return tuple(step() for step in self.steps)
+
+    def blame(self, error: OproxyError) -> OproxyError:
+        """Return a backend's refusal with the name of what the client sent: a schema that was made of tools is no
+        `response_format`."""
+        if error.code != "invalid_json_schema" or self.made_of is None:
+            return error
+        what, param = self.made_of
+        message = error.message.replace("response_format", what, 1)
+        return Invalid(message, param=param, code="invalid_function_parameters")
 
     def copy(self, number: int) -> Ask:
         """Return the question of the `number`-th call (from 0): with a seed, each has its own, so that they differ."""
@@ -60,6 +74,8 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
     ask = settle_content(ask, info)
     reasoning, ignored = settle_reasoning(ask.reasoning, info)
     put, steps, more = _tools(replace(ask, reasoning=reasoning), info, abilities, arguments)
+    if abilities.grammars:
+        put = _bound(put, ask.format)
     if abilities.echoes_last and not put.stream and (said := last_said(put.messages)):
         steps = (lambda: WithoutEcho(said), *steps)
     if form is not None:
@@ -72,7 +88,44 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
         steps=steps,
         copies=copies,
         ignored=tuple(dict.fromkeys((*ask.ignored, *unheard(ask.messages, abilities), *ignored, *more))),
+        made_of=_origin(ask) if put.format.kind != "text" and ask.format.kind == "text" else None,
     )
+
+
+def _origin(ask: Ask) -> tuple[str, str]:
+    """Return what a form is called that was made of tools, and where they stand in the request."""
+    legacy = bool(ask.extra.get("legacy_functions"))
+    allowed = narrow(ask.tools, ask.tool_choice)
+    if len(allowed) > 1:
+        return "tools", "functions" if legacy else "tools"
+    place = next(place for place, tool in enumerate(ask.tools) if tool.name == allowed[0].name)
+    param = f"functions[{place}].parameters" if legacy else f"tools[{place}].function.parameters"
+    return f"function '{allowed[0].name}'", param
+
+
+def _bound(ask: Ask, wished: Format) -> Ask:
+    """Return a question whose schemas llama.cpp's grammars take; what they leave out of the answer's form that the
+    client wished for is said to the model, and checked afterwards."""
+    if ask.tools:
+        ask = replace(ask, tools=tuple(map(_bound_tool, ask.tools)))
+    if ask.format.kind != "schema" or ask.format.schema is None:
+        return ask
+    form, untold = write_grammar(ask.format.schema)
+    if wished.kind != "schema":
+        # What its tools leave out stands in their own descriptions.
+        untold = ()
+    elif wished.schema is not ask.format.schema:
+        untold = write_grammar(wished.schema or {}).untold
+    if untold:
+        lines = [f"- {path.lstrip('.') or 'the whole'}: {words}" for path, words in untold[:TOLD]]
+        ask = replace(ask, messages=with_hint(ask.messages, "\n".join(("Your JSON must also fit:", *lines))))
+    return replace(ask, format=replace(ask.format, schema=form))
+
+
+def _bound_tool(tool: Tool) -> Tool:
+    if not tool.parameters:
+        return tool
+    return replace(tool, parameters=write_grammar(tool.parameters, inline=True).schema)
 
 
 def unheard(messages: Sequence[Message], abilities: Abilities) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Unfolding:
     def __init__(self, root: Mapping[str, Json]) -> None:
         _sized(root)
         self._root = root
+        self._anchors = dict(_anchors(root))
         self._edges: dict[int, list[_Edge]] = {}
         self._collect()
         self._open: set[int] = set()
@@ -144,6 +145,10 @@ class Unfolding:
                 yield each, (*path, key, name), "*" if key == "patternProperties" else f".{name}"
 
     def _target(self, ref: str, path: Path) -> Json:
+        if len(ref) > 1 and ref[0] == "#" and ref[1] != "/":
+            if ref[1:] not in self._anchors:
+                raise Unsound(path, f"reference '{ref[:100]}' points to nothing.")
+            return self._anchors[ref[1:]]
         if ref != "#" and not ref.startswith("#/"):
             raise Unsound(path, f"reference can only point to definitions in the same schema, got '{ref[:100]}'.")
         here: Json = self._root
@@ -171,6 +176,19 @@ def _sized(schema: Json) -> None:
             if isinstance(value, dict | list)
             for each in (value.values() if isinstance(value, dict) else value)
         ]
+
+
+def _anchors(schema: Json) -> Iterator[tuple[str, Json]]:
+    """Yield what `#name` points to, by name. The schema is not too deep (`_sized`)."""
+    todo: list[Json] = [schema]
+    while todo:
+        here = todo.pop()
+        if isinstance(here, dict):
+            if isinstance(name := here.get("$anchor"), str):
+                yield name, here
+            todo += here.values()
+        elif isinstance(here, list):
+            todo += here
 
 
 def _list(value: Json) -> list[Json]:

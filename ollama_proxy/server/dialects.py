@@ -31,10 +31,25 @@ ANTHROPIC = Dialect(messages_errors.body, messages_errors.status, messages_error
 VERSION = "anthropic-version"
 
 
+def responses_body(error: OproxyError, _: str) -> Any:
+    """Return a refusal with its place named as the Responses API calls it."""
+    body = error.body()
+    if error.param == "response_format":
+        body["error"]["param"] = "text.format.schema"
+    elif error.param is not None and error.param.startswith("tools["):
+        body["error"]["param"] = error.param.replace(".function.parameters", ".parameters")
+    return body
+
+
+RESPONSES = Dialect(responses_body, lambda error: error.status)
+
+
 def dialect_of(path: str, headers: Mapping[str, str]) -> Dialect:
     """Return the dialect of a request."""
     if path.startswith("/api/"):
         return OLLAMA
     if path.startswith("/v1/messages") or VERSION in headers:
         return ANTHROPIC
+    if path.startswith("/v1/responses"):
+        return RESPONSES
     return OPENAI

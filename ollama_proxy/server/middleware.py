@@ -253,7 +253,7 @@ def head(request: web.Request) -> dict[str, str]:
         headers |= limit.headers(limits)
     if books.ignored:
         headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
-    if miss := books.notes.get("schema_miss"):
+    if miss := books.notes.get("schema_miss") or books.notes.get("tool_miss"):
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
     if judge := books.notes.get("moderation"):
         headers["x-oproxy-moderation"] = header_text(str(judge))

@@ -54,6 +54,7 @@ ABILITIES = Abilities(
     logit_bias=False,
     image_urls=False,
     drops_keywords=True,
+    grammars=True,
     names=False,
     details=False,
     logprobs_with_streamed_tools=False,

@@ -275,6 +275,7 @@ LLAMACPP = OpenAIWire(
         logprobs_with_streamed_tools=False,
         # A client cannot know this tokenizer's ids: its bias would hit other words than it meant.
         logit_bias=False,
+        grammars=True,
         echoes_last=True,
     ),
     llamacpp=True,

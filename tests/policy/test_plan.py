@@ -290,3 +290,91 @@ def test_what_had_no_effect_is_told_once_with_what_the_front_already_knew() -> N
     named = Message("user", (Words("Hi"),), "ann")
     question = ask(messages=(named, named), ignored=("user", "messages.name"))
     assert plan(question, SEES, NOT_HEARD).ignored == ("user", "messages.name")
+
+
+# --- grammars -------------------------------------------------------------------------------------------------------
+
+GRAMMARS = replace(OLLAMA, grammars=True)
+MONTH: dict[str, Any] = {
+    "type": "object",
+    "properties": {"m": {"type": "string", "pattern": r"^\d\d$"}},
+    "required": ["m"],
+}
+PRICE: dict[str, Any] = {"type": "object", "properties": {"p": {"type": "number", "minimum": 0}}, "required": ["p"]}
+
+
+def test_a_pattern_is_written_for_grammars_where_the_backend_has_them() -> None:
+    form = Format("schema", "x", MONTH)
+    done = plan(ask(format=form), PLAIN, GRAMMARS).ask
+    assert done.format.schema == {**MONTH, "properties": {"m": {"type": "string", "pattern": "^([0-9][0-9])$"}}}
+    assert done.messages == (HI,)
+    assert plan(ask(format=form), PLAIN, OLLAMA).ask.format == form
+
+
+def test_what_a_grammar_cannot_say_of_the_answer_is_told_and_checked() -> None:
+    done = plan(ask(format=Format("schema", "x", PRICE)), PLAIN, GRAMMARS)
+    assert done.ask.format.schema == {**PRICE, "properties": {"p": {"type": "number"}}}
+    assert "- p: minimum: 0" in system(done)
+    assert Note({"schema_miss": "p: -1 is less than the minimum of 0"}) in run(
+        done, Text(0, '{"p": -1}'), Finish(0, "stop")
+    )
+
+
+@pytest.mark.parametrize("info", [TOOLED, PLAIN])
+def test_what_a_grammar_cannot_say_of_a_forced_tool_is_told_with_the_tool(info: ModelInfo) -> None:
+    tool = Tool("pay", "Pay", {**PRICE, "properties": {**PRICE["properties"], **MONTH["properties"]}})
+    done = plan(ask(tools=(tool,), tool_choice=REQUIRED), info, GRAMMARS)
+    assert done.ask.format.schema is not None
+    assert done.ask.format.schema["properties"]["m"]["pattern"] == "^([0-9][0-9])$"
+    assert "must also fit" not in system(done)
+    told = str(done.ask.tools) if info is TOOLED else system(done)
+    assert "minimum" in told
+    assert r"^\d\d$" in told.replace("\\\\", "\\")
+
+
+def test_the_form_of_a_message_beside_tools_is_told_too() -> None:
+    done = plan(ask(tools=(A,), format=Format("schema", "x", PRICE)), PLAIN, GRAMMARS)
+    assert "- p: minimum: 0" in system(done)
+
+
+def test_tools_that_go_to_a_backend_with_grammars_are_written_for_them() -> None:
+    native = replace(GRAMMARS, drops_keywords=False)
+    (tool,) = plan(ask(tools=(Tool("t", parameters=MONTH),)), TOOLED, native).ask.tools
+    assert (tool.parameters or {})["properties"]["m"] == {
+        "type": "string",
+        "pattern": "^([0-9][0-9])$",
+        "description": r"(pattern: ^\d\d$)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        (
+            {"tools": (B, A), "tool_choice": ToolChoice("required", ("a",))},
+            "tools[1].function.parameters",
+            "function 'a'",
+        ),
+        ({"tools": (A, B), "tool_choice": REQUIRED}, "tools", "tools"),
+        (
+            {"tools": (A,), "tool_choice": REQUIRED, "extra": {"legacy_functions": True}},
+            "functions[0].parameters",
+            "function 'a'",
+        ),
+    ],
+)
+def test_a_refused_schema_is_called_what_the_client_sent(fields: dict[str, Any], param: str, words: str) -> None:
+    refused = Invalid("Invalid schema for response_format: bad", param="response_format", code="invalid_json_schema")
+    blamed = plan(ask(**fields), PLAIN, GRAMMARS).blame(refused)
+    assert (blamed.message, blamed.param, blamed.code) == (
+        f"Invalid schema for {words}: bad",
+        param,
+        "invalid_function_parameters",
+    )
+
+
+def test_other_refusals_and_those_of_the_clients_own_form_keep_their_words() -> None:
+    refused = Invalid("Invalid schema for response_format: bad", param="response_format", code="invalid_json_schema")
+    assert plan(ask(format=Format("schema", "x", PRICE)), PLAIN, GRAMMARS).blame(refused) is refused
+    other = Invalid("x", param="messages")
+    assert plan(ask(tools=(A,), tool_choice=REQUIRED), PLAIN, GRAMMARS).blame(other) is other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -175,7 +176,58 @@ def test_a_recursive_reference_is_written_out_once() -> None:
     tool = kept(Tool("f", None, {"type": "object", "properties": {"kid": {"$ref": "#"}, "v": {"type": "integer"}}}))
     assert tool.parameters is not None
     assert tool.parameters["properties"]["kid"]["properties"]["v"] == {"type": "integer"}
-    assert tool.parameters["properties"]["kid"]["properties"]["kid"] == {}
+    assert tool.parameters["properties"]["kid"]["properties"]["kid"] == {
+        "type": "object",
+        "description": "(the same form as the whole)",
+    }
+
+
+def told(schema: dict[str, Any], **root: Any) -> Any:
+    """Return what Ollama is sent for one parameter."""
+    sent = kept(Tool("f", "Do.", {"type": "object", "properties": {"v": schema}, **root})).parameters
+    assert sent is not None
+    return sent["properties"]["v"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "object", "description": "Variables", "additionalProperties": {"type": "string"}},
+         'Variables (additionalProperties: {"type":"string"})'),
+        ({"type": "object", "patternProperties": {"^x-": {"type": "integer", "minimum": 1}}},
+         '(patternProperties: {"^x-":{"type":"integer","description":"(minimum: 1)"}})'),
+        ({"type": "object", "propertyNames": {"pattern": "^[a-z]+$"}},
+         '(propertyNames: {"description":"(pattern: ^[a-z]+$)"})'),
+        ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "number"}], "items": False},
+         '(prefixItems: [{"type":"string"},{"type":"number"}])'),
+        ({"type": "array", "items": [{"type": "string"}, {"enum": [1]}]}, '(items: [{"type":"string"},{"enum":[1]}])'),
+        ({"type": "object", "dependentRequired": {"a": ["b"]}}, '(dependentRequired: {"a":["b"]})'),
+        ({"type": "array", "contains": {"const": 1}, "minContains": 2},
+         '(minContains: 2, contains: {"enum":[1]})'),
+        ({"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}},
+         '(if: {"required":["a"]}, then: {"required":["b"]})'),
+        ({"type": "object", "additionalProperties": {"$ref": "#/$defs/N"}},
+         ('(additionalProperties: {"type":"object","properties":{"n":{"type":"object",'
+         '"description":"(the same form as \'N\')"}}})')),
+        ({"allOf": [{"anyOf": [{"type": "string"}]}, {"anyOf": [{"type": "null"}]}]}, '(and anyOf: [{"type":"null"}])'),
+        ({"$ref": "#a"}, "by anchor"),
+    ],
+)  # fmt: skip
+def test_maps_tuples_and_conditions_are_told_in_words(schema: dict[str, Any], words: str) -> None:
+    node = {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}
+    defs = {"N": node, "A": {"$anchor": "a", "description": "by anchor"}}
+    assert told(schema, **{"$defs": defs})["description"] == words
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"additionalProperties": True}, {"additionalProperties": {}}])
+def test_what_is_merely_open_is_not_told(schema: dict[str, Any]) -> None:
+    assert "description" not in told(schema)
+
+
+def test_alternatives_at_the_root_are_told_with_the_tool() -> None:
+    tool = kept(Tool("f", "Do.", {"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}))
+    assert tool.description == 'Do. (anyOf: [{"required":["a"]},{"required":["b"]}])'
+    assert tool.parameters == {"type": "object"}
 
 
 def test_wide_references_stay_within_bounds() -> None:

@@ -605,3 +605,12 @@ async def test_explicit_nulls_and_empty_lists_ask_for_nothing(setup: Setup) -> N
     nulls = ("include", "instructions", "metadata", "user", "previous_response_id", "text", "reasoning", "tool_choice")
     response = await ask(setup, **dict.fromkeys(nulls), tools=[])
     assert response["status"] == "completed"
+
+
+async def test_a_refused_schema_is_named_as_this_api_calls_it(setup: Setup) -> None:
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "nonsense"}}
+    status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": "Hi", "text": {"format": form}})
+    assert (status, body["error"]["param"]) == (400, "text.format.schema")
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "x"}}}}
+    status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": "Hi", "tools": [tool]})
+    assert (status, body["error"]["param"]) == (400, "tools[0].parameters")
