@@ -25,9 +25,10 @@ from ..policy.books import Books
 from ..policy.memory import body_cost
 from ..sections_state import Batches
 from ..stored import Stored
-from ..translate import batches, paging, validate
+from ..translate import batches, paging, query, validate
 from ..translate.openapi import Route
 from ..translate.shapes_batches import BatchRequest
+from ..translate.shapes_queries import Paging
 from .answers import ANSWERS
 from .files import file_of, keep_file
 from .generate import body_of
@@ -262,8 +263,7 @@ async def retrieve_batch(request: web.Request) -> web.Response:
 
 async def list_batches(request: web.Request) -> web.Response:
     """GET /v1/batches"""
-    asked = paging.parse_paging(request.query.items())
-    request[BOOKS].ignored = tuple(name for name, _ in asked.rest)
+    asked, request[BOOKS].ignored = query.parse(request.query.items(), Paging)
     owner = sees(request)
     page = await kept(
         request.app,

@@ -12,10 +12,11 @@ import msgspec
 from aiohttp import web
 
 from ..stored import Stored
-from ..translate import conversations, validate
+from ..translate import conversations, query, validate
 from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor
 from ..translate.shapes_conversations import CreateConversation, CreateItems, UpdateConversation
+from ..translate.shapes_queries import ItemQuery, ItemsQuery
 from .body import read_body
 from .keys import BOOKS, WALL
 from .reply import json_bytes
@@ -115,7 +116,7 @@ async def create_items(request: web.Request) -> web.Response:
     app, books = request.app, request[BOOKS]
     body = await read_body(request)
     shape, fields = validate.decode(body, CreateItems)
-    unheard = conversations.parse_item_query(request.query.items())
+    _, unheard = query.parse(request.query.items(), ItemQuery)
     books.ignored = (*validate.ignored_keys(fields, CreateItems), *unheard)
     id, owner = request.match_info["conversation_id"], sees(request)
     pieces = conversations.new_items(shape.items, lambda prefix: new_id(app, prefix))
@@ -129,7 +130,7 @@ async def create_items(request: web.Request) -> web.Response:
 
 async def list_items(request: web.Request) -> web.Response:
     """GET /v1/conversations/{conversation_id}/items."""
-    asked, request[BOOKS].ignored = conversations.parse_listing(request.query.items())
+    asked, request[BOOKS].ignored = query.parse(request.query.items(), ItemsQuery)
     thing = await conversation_of(request)
     page = await kept(
         request.app,
@@ -144,7 +145,7 @@ async def list_items(request: web.Request) -> web.Response:
 
 async def retrieve_item(request: web.Request) -> web.Response:
     """GET /v1/conversations/{conversation_id}/items/{item_id}."""
-    request[BOOKS].ignored = conversations.parse_item_query(request.query.items())
+    _, request[BOOKS].ignored = query.parse(request.query.items(), ItemQuery)
     thing, id = await conversation_of(request), request.match_info["item_id"]
     piece = await kept(request.app, lambda objects: objects.piece(thing.id, id))
     if piece is None:

@@ -18,8 +18,9 @@ from aiohttp import web
 from ..blobs import Sink
 from ..errors import InsufficientStorage, Invalid, NotFound, Overloaded
 from ..stored import Page, Stored
-from ..translate import files, paging
+from ..translate import files, paging, query
 from ..translate.openapi import Route
+from ..translate.shapes_queries import FilesQuery
 from .forms import read_form, refuse_large
 from .keys import BLOBS, BOOKS, ENGINE, WALL
 from .reply import json_bytes
@@ -166,10 +167,7 @@ async def create_file(request: web.Request) -> web.Response:
 
 async def list_files(request: web.Request) -> web.Response:
     """GET /v1/files"""
-    asked = paging.parse_paging(request.query.items(), usual=10000, most=10000)
-    rest = dict(asked.rest)
-    purpose = rest.pop("purpose", "") or None
-    request[BOOKS].ignored = tuple(rest)
+    asked, request[BOOKS].ignored = query.parse(request.query.items(), FilesQuery)
     owner = sees(request)
 
     page: Page[Stored] | None = await kept(
@@ -182,7 +180,7 @@ async def list_files(request: web.Request) -> web.Response:
             limit=asked.limit,
             ascending=asked.ascending,
             statuses=(READY,),
-            parent=purpose,
+            parent=asked.purpose or None,
         ),
     )
     if page is None:

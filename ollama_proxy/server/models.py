@@ -13,7 +13,8 @@ from ..engine import Engine
 from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
-from ..translate import messages_models, models
+from ..translate import messages_models, models, query
+from ..translate.shapes_queries import AnthropicModelsQuery
 from .body import read_body
 from .dialects import VERSION
 from .keys import BOOKS, ENGINE
@@ -42,7 +43,8 @@ async def list_models(request: web.Request) -> web.Response:
         listed = tuple(info for info in listed if credentials.allows(key.models, info.id))
         aliases = {name: info for name, info in aliases.items() if credentials.allows(key.models, name)}
     if VERSION in request.headers:
-        return json_bytes(messages_models.write_list(listed, aliases, request.query, when=when))
+        asked, request[BOOKS].ignored = query.parse(request.query.items(), AnthropicModelsQuery)
+        return json_bytes(messages_models.write_list(listed, aliases, asked, when=when))
     return json_bytes(models.write_list(listed, aliases))
 
 

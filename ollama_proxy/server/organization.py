@@ -14,8 +14,9 @@ from aiohttp import web
 from ..account import Key
 from ..errors import Invalid, NotFound
 from ..policy import credentials
-from ..store.usage import Row, query
-from ..translate import organization
+from ..store import usage
+from ..translate import organization, query
+from ..translate.shapes_queries import AdminKeysQuery, ProjectKeysQuery, RateLimitsQuery
 from .account_keys import ask, refresh
 from .body import read_body
 from .keys import ENGINE, KEYRING, NEW_ID, WALL
@@ -42,10 +43,10 @@ Handler = Callable[[web.Request], Any]
 def usage_of(kind: str) -> Handler:
     """Return the handler of GET /v1/organization/usage/{kind}."""
 
-    async def usage(request: web.Request) -> web.Response:
+    async def usage_page(request: web.Request) -> web.Response:
         return await page(request, organization.KINDS[kind])
 
-    return usage
+    return usage_page
 
 
 async def costs(request: web.Request) -> web.Response:
@@ -60,11 +61,11 @@ async def page(request: web.Request, kind: organization.Kind) -> web.Response:
     return json_bytes(msgspec.json.encode(organization.write_usage(asked, rows)))
 
 
-def summed(store: Store, asked: organization.Ask) -> list[Row]:
+def summed(store: Store, asked: organization.Ask) -> list[usage.Row]:
     if asked.only is None or asked.since >= asked.until:
         return []
     with store.reading() as reader:
-        return query(reader, asked.since, asked.until, asked.by, asked.only)
+        return usage.query(reader, asked.since, asked.until, asked.by, asked.only)
 
 
 # --- the project --------------------------------------------------------------------------------------------------
@@ -83,10 +84,10 @@ async def keys_of(request: web.Request) -> list[Key]:
 async def project_keys(request: web.Request) -> web.Response:
     """GET /v1/organization/projects/{project_id}/api_keys"""
     organization.project(request.match_info["project_id"])
-    asked = organization.parse_listing(request.query.items())
+    asked, _ = query.parse(request.query.items(), ProjectKeysQuery)
     now = request.app[WALL]()
     rows = [organization.write_project_key(key, now) for key in await keys_of(request)]
-    return answer(organization.write_listing(rows, asked))
+    return answer(organization.write_listing(organization.narrowed_keys(rows, asked), asked))
 
 
 async def project_key(request: web.Request) -> web.Response:
@@ -107,7 +108,7 @@ async def found(request: web.Request, *, admin: bool = False) -> Key:
 async def rate_limits(request: web.Request) -> web.Response:
     """GET /v1/organization/projects/{project_id}/rate_limits: the default of a key (`*`), then those of models."""
     organization.project(request.match_info["project_id"])
-    asked = organization.parse_listing(request.query.items(), usual=100)
+    asked, _ = query.parse(request.query.items(), RateLimitsQuery)
     limits = request.app[ENGINE].snapshot.settings.limits
     named = [("*", limits), *limits.models.items()]
     rows = organization.limit_rows(
@@ -128,7 +129,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 async def admin_keys(request: web.Request) -> web.Response:
     """GET /v1/organization/admin_api_keys"""
-    asked = organization.parse_listing(request.query.items())
+    asked, _ = query.parse(request.query.items(), AdminKeysQuery)
     rows = [organization.write_admin_key(key) for key in await keys_of(request) if key.admin]
     return answer(organization.write_listing(rows, asked))
 

@@ -11,12 +11,12 @@ from aiohttp import web
 from .. import tokens
 from ..errors import Invalid, MethodNotAllowed
 from ..stored import Stored
-from ..translate import responses, validate
-from ..translate.conversations import parse_item_query
+from ..translate import query, responses, validate
 from ..translate.openapi import Route
-from ..translate.paging import parse_paging, unknown_cursor, write_page
+from ..translate.paging import unknown_cursor, write_page
 from ..translate.responses_items import items_of
 from ..translate.responses_replay import ENDED, replay
+from ..translate.shapes_queries import ItemsQuery, ResponseQuery
 from ..translate.shapes_responses import CompactRequest, CountRequest, ResponsesRequest
 from .compact import compact_response
 from .generate import body_of
@@ -31,8 +31,6 @@ from .shelf import kept, owner_of, sees
 __all__ = ["ROWS"]
 
 NAMED = Form(named=True, last=b"")
-# What a query says of the stream of a response that is kept.
-FOLLOWING = ("stream", "starting_after")
 _background = msgspec.json.Decoder(msgspec.defstruct("Background", [("background", Any, None), ("stream", Any, None)]))
 
 
@@ -94,9 +92,8 @@ async def found(request: web.Request) -> Stored:
 
 async def retrieve_response(request: web.Request) -> web.StreamResponse:
     """GET /v1/responses/{id}, as it is or as a stream."""
-    streamed = request.query.get("stream") in ("true", "1", "True")
-    first = starting_after(request) + 1
-    request[BOOKS].ignored = parse_item_query(pair for pair in request.query.items() if pair[0] not in FOLLOWING)
+    asked, request[BOOKS].ignored = query.parse(request.query.items(), ResponseQuery)
+    streamed, first = asked.stream, asked.starting_after + 1 if asked.starting_after is not None else 0
     run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
     if run is not None:
         if streamed:
@@ -110,18 +107,6 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     if response["status"] not in ENDED:
         raise Invalid(f"The response '{thing.id}' is not running here and cannot be followed.", param="stream")
     return await send(request, pieces(await events_of(request, response), first))
-
-
-def starting_after(request: web.Request) -> int:
-    """Return the number of the last event a client has seen, -1 for none."""
-    text = request.query.get("starting_after") or ""
-    if text and not (text.isascii() and text.isdigit() and len(text) < 18):
-        raise Invalid(
-            "Invalid type for 'starting_after': expected an integer, but got a string instead.",
-            param="starting_after",
-            code="invalid_type",
-        )
-    return int(text or -1)
 
 
 async def events_of(request: web.Request, response: dict[str, Any]) -> list[bytes]:
@@ -179,8 +164,7 @@ async def cancel_response(request: web.Request) -> web.StreamResponse:
 async def list_input_items(request: web.Request) -> web.StreamResponse:
     """GET /v1/responses/{id}/input_items."""
     thing = await found(request)
-    paging = parse_paging(request.query.items())
-    request[BOOKS].ignored = parse_item_query(paging.rest)
+    paging, request[BOOKS].ignored = query.parse(request.query.items(), ItemsQuery)
     count: int = msgspec.json.decode(thing.data)["inputs"]
     page = await kept(
         request.app,

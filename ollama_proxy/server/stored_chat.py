@@ -20,10 +20,11 @@ from ..model import Ask
 from ..policy.books import Books
 from ..recorder.assemble import assemble
 from ..stored import Page, Stored
-from ..translate import chat, paging, stored_chat, validate
+from ..translate import chat, paging, query, stored_chat, validate
 from ..translate.openapi import Route
 from ..translate.shapes import ChatRequest
 from ..translate.shapes_conversations import UpdateChatCompletion
+from ..translate.shapes_queries import ChatMessagesQuery, ChatsQuery
 from .body import read_body
 from .keys import BOOKS, ENGINE, WALL
 from .reply import json_bytes
@@ -41,6 +42,8 @@ KIND = "chat"
 DAY = 86400.0
 # How many are looked through at once where not all of them match.
 SCAN = 100
+# As many as a page has, whatever is asked for: OpenAI names no maximum.
+MOST = 1000
 
 
 # --- keeping ----------------------------------------------------------------------------------------------------------
@@ -171,39 +174,38 @@ async def list_completions(request: web.Request) -> web.Response:
     books = request[BOOKS]
     # It asks no model, and must not be counted as if it did.
     books.endpoint = "GET /v1/chat/completions"
-    asked = stored_chat.parse_listing(request.query.items())
-    books.ignored = asked.ignored
+    asked, books.ignored = query.parse(request.query.items(), ChatsQuery)
     owner = sees(request)
     page = await kept(request.app, lambda objects: search(objects, asked, owner))
     if page is None:
-        raise paging.unknown_cursor(asked.paging)
+        raise paging.unknown_cursor(asked)
     return json_bytes(
         paging.write_page([thing.data for thing in page.data], [thing.id for thing in page.data], more=page.more)
     )
 
 
-def search(objects: Objects, asked: stored_chat.Listing, owner: str | None) -> Page[Stored] | None:
+def search(objects: Objects, asked: ChatsQuery, owner: str | None) -> Page[Stored] | None:
     """Return a page of those that match, looking on until it is full."""
-    place = asked.paging
-    after, matching = place.after, list[Stored]()
-    while len(matching) <= place.limit:
+    limit = min(asked.limit, MOST)
+    after, matching = asked.after, list[Stored]()
+    while len(matching) <= limit:
         page = objects.page(
             KIND,
             owner=owner,
             after=after,
-            before=place.before,
-            limit=SCAN if asked.metadata else place.limit + 1,
-            ascending=place.ascending,
+            before=asked.before,
+            limit=SCAN if asked.metadata else limit + 1,
+            ascending=asked.ascending,
             parent=asked.model or None,
         )
         if page is None:
             # Nobody's fault if the last one seen was deleted meanwhile: the page ends there.
-            return None if after == place.after else Page(matching, False)
+            return None if after == asked.after else Page(matching, False)
         matching += [thing for thing in page.data if stored_chat.matches(thing.data, asked.metadata)]
         if not page.more:
             break
         after = page.data[-1].id
-    return Page(matching[: place.limit], len(matching) > place.limit)
+    return Page(matching[:limit], len(matching) > limit)
 
 
 async def retrieve_completion(request: web.Request) -> web.Response:
@@ -234,12 +236,12 @@ async def delete_completion(request: web.Request) -> web.Response:
 
 async def list_messages(request: web.Request) -> web.Response:
     """GET /v1/chat/completions/{completion_id}/messages."""
-    asked, request[BOOKS].ignored = stored_chat.parse_messages_listing(request.query.items())
+    asked, request[BOOKS].ignored = query.parse(request.query.items(), ChatMessagesQuery)
     thing = await found(request)
     page = await kept(
         request.app,
         lambda objects: objects.pieces_page(
-            thing.id, after=asked.after, before=asked.before, limit=asked.limit, ascending=asked.ascending
+            thing.id, after=asked.after, before=asked.before, limit=min(asked.limit, MOST), ascending=asked.ascending
         ),
     )
     if page is None:

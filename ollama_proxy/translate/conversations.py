@@ -8,7 +8,7 @@ https://platform.openai.com/docs/api-reference/conversations
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -16,8 +16,8 @@ from msgspec import Raw
 from ..errors import Invalid, NotFound
 from ..stored import Piece
 from . import responses_items, shapes_responses
-from .paging import Paging, parse_paging, write_page
-from .validate import convert, invalid_value, wrong_type
+from .paging import write_page
+from .validate import convert, wrong_type
 
 __all__ = [
     "deleted",
@@ -26,8 +26,6 @@ __all__ = [
     "item_not_found",
     "new_items",
     "not_found",
-    "parse_item_query",
-    "parse_listing",
     "pieces_of",
     "with_metadata",
     "write_items",
@@ -37,7 +35,6 @@ Item = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-INCLUDES: tuple[str, ...] = get_args(shapes_responses.Include)
 # Ids are made by us or by OpenAI; no longer one is worth a row.
 LONGEST_ID = 512
 
@@ -129,24 +126,3 @@ def duplicate(id: str) -> Invalid:
 def item_not_found(id: str, conversation: str) -> NotFound:
     """Return the error for an item that is not in the conversation."""
     return NotFound(f"Item with id '{id[:100]}' not found in conversation '{conversation[:100]}'.")
-
-
-# --- queries ----------------------------------------------------------------------------------------------------------
-
-
-def parse_listing(pairs: Iterable[tuple[str, str]]) -> tuple[Paging, tuple[str, ...]]:
-    """Read the query of a list of items, and what of it means nothing. Raises errors.Invalid."""
-    paging = parse_paging(pairs)
-    return paging, parse_item_query(paging.rest)
-
-
-def parse_item_query(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Read the query of one item: `include`, which changes nothing because items always come with all they have.
-    Returns the parameters that mean nothing. Raises errors.Invalid."""
-    ignored = []
-    for name, value in pairs:
-        if name.partition("[")[0] != "include":
-            ignored.append(name)
-        elif value not in INCLUDES:
-            raise invalid_value("include", value, INCLUDES)
-    return tuple(ignored)

@@ -14,25 +14,23 @@ import msgspec
 from ..errors import Invalid
 from ..model import ModelInfo
 from .models import Named, by_name
+from .shapes_queries import AnthropicModelsQuery
 
 __all__ = ["write_list", "write_model"]
-
-# Models on a page, where nothing is said and at most.
-USUAL, MOST = 20, 1000
 
 When = Callable[[int], str]
 
 
 def write_list(
-    infos: Iterable[ModelInfo], aliases: Mapping[str, Named], query: Mapping[str, str], *, when: When
+    infos: Iterable[ModelInfo], aliases: Mapping[str, Named], query: AnthropicModelsQuery, *, when: When
 ) -> bytes:
     """Write the page that `query` asks for; `when` writes epoch seconds as RFC 3339. Raises errors.Invalid."""
     listed = [(id, info) for id, (info, _) in by_name(infos, aliases).items()]
     names = [id for id, _ in listed]
-    start, end, limit = 0, len(listed), _limit(query.get("limit") or str(USUAL))
-    if after := query.get("after_id"):
+    start, end, limit = 0, len(listed), query.limit
+    if after := query.after_id:
         start = _place(names, after, "after_id") + 1
-    if before := query.get("before_id"):
+    if before := query.before_id:
         end = _place(names, before, "before_id")
     if before and not after:
         # The page that ends there.
@@ -59,13 +57,6 @@ def _model(id: str, info: ModelInfo, when: When) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": info.context,
     }
-
-
-def _limit(text: str) -> int:
-    # Numbers of thousands of digits are not converted.
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MOST):
-        raise Invalid(f"limit: Input should be a number from 1 to {MOST}.")
-    return int(text)
 
 
 def _place(names: list[str], name: str, param: str) -> int:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from ..account import NANO, Key
 from ..errors import Invalid, NotFound
+from . import query
+from .shapes_queries import CompletionsUsageQuery, CostsQuery, Paging, ProjectKeysQuery, UsageQuery
 
 __all__ = [
-    "COSTS", "KINDS", "ORGANIZATION", "PROJECT", "Ask", "Kind", "Listing", "Sums", "limit_rows", "parse_listing",
+    "COSTS", "KINDS", "ORGANIZATION", "PROJECT", "Ask", "Kind", "Sums", "limit_rows", "narrowed_keys",
     "parse_usage", "project", "write_admin_key", "write_listing", "write_project_key", "write_usage",
 ]  # fmt: skip
 
@@ -21,6 +23,7 @@ ORGANIZATION = "org-oproxy"
 PROJECT = "proj_oproxy"
 
 Pairs = Iterable[tuple[str, str]]
+Query = UsageQuery | CostsQuery
 Record = dict[str, Any]
 
 
@@ -63,13 +66,13 @@ WIDTHS = {
 
 
 class Kind(NamedTuple):
-    """What is asked for: the name of its results, the endpoints that count (none: all), what it can be grouped and
-    filtered by, its widths, and what a result is made of."""
+    """What is asked for: the name of its results, the endpoints that count (none: all), what it can be grouped by, the
+    shape of its query, its widths, and what a result is made of."""
 
     result: str
     endpoints: tuple[str, ...]
     groups: tuple[str, ...]
-    filters: tuple[str, ...]
+    query: type[Query]
     widths: Mapping[str, Width]
     write: Callable[[Sums], Record]
 
@@ -98,7 +101,6 @@ def costs(row: Sums) -> Record:
 
 
 MAIN = ("project_id", "user_id", "api_key_id", "model")
-LISTS = ("project_ids", "user_ids", "api_key_ids", "models")
 KINDS = {
     "completions": Kind(
         "organization.usage.completions.result",
@@ -107,7 +109,7 @@ KINDS = {
             *("/api/chat", "/api/generate"),
         ),
         (*MAIN, "batch", "service_tier"),
-        (*LISTS, "batch"),
+        CompletionsUsageQuery,
         WIDTHS,
         completions,
     ),
@@ -115,17 +117,19 @@ KINDS = {
         "organization.usage.embeddings.result",
         ("/v1/embeddings", "/api/embed", "/api/embeddings"),
         MAIN,
-        LISTS,
+        UsageQuery,
         WIDTHS,
         inputs,
     ),
-    "moderations": Kind("organization.usage.moderations.result", ("/v1/moderations",), MAIN, LISTS, WIDTHS, inputs),
+    "moderations": Kind(
+        "organization.usage.moderations.result", ("/v1/moderations",), MAIN, UsageQuery, WIDTHS, inputs
+    ),
 }
 COSTS = Kind(
     "organization.costs.result",
     (),
     ("project_id", "line_item", "api_key_id", "user_id"),
-    ("project_ids", "user_ids", "api_key_ids"),
+    CostsQuery,
     {"1d": Width(86400, "day", 86400, 7, 180)},
     costs,
 )
@@ -135,7 +139,6 @@ COLUMNS = {"user_id": "caller", "api_key_id": "key_id", "model": "asked", "line_
 FILTERS = {"user_ids": "caller", "api_key_ids": "key_id", "models": "asked"}
 # What is the same for every request here.
 CONSTANT: dict[str, Any] = {"project_id": PROJECT, "batch": False, "service_tier": "default"}
-SINGLE = ("start_time", "end_time", "bucket_width", "limit", "page", "batch")
 
 
 class Ask(NamedTuple):
@@ -156,74 +159,44 @@ class Ask(NamedTuple):
 
 def parse_usage(kind: Kind, pairs: Pairs, now: float) -> Ask:
     """Read a query string. Raises errors.Invalid."""
-    single, many = sorted_out(pairs, {*SINGLE, *kind.filters, "group_by"} - ({"batch"} - set(kind.filters)))
-    if "start_time" not in single:
-        raise Invalid(
-            "Missing required parameter: 'start_time'.", param="start_time", code="missing_required_parameter"
-        )
-    since = whole(single, "start_time", 0)
-    last = whole(single, "end_time", int(now) + 1)
+    asked, _ = query.parse(pairs, kind.query)
+    since = asked.start_time
+    last = asked.end_time if asked.end_time is not None else int(now) + 1
     if last <= since:
         raise Invalid("Invalid 'end_time': it must be after 'start_time'.", param="end_time", code="invalid_value")
-    width = kind.widths[choice(single.get("bucket_width", "1d"), "bucket_width", tuple(kind.widths))]
-    count = whole(single, "limit", width.usual, low=1, high=width.most)
-    begin = page_start(single["page"], width) if "page" in single else since // width.seconds * width.seconds
+    width = kind.widths[asked.bucket_width]
+    count = checked_count(asked.limit, width)
+    begin = page_start(asked.page, width) if asked.page else since // width.seconds * width.seconds
     end = min(begin + count * width.seconds, -(-last // width.seconds) * width.seconds)
-    groups = tuple(dict.fromkeys(choice(name, "group_by", kind.groups) for name in many.get("group_by", ())))
+    groups = tuple(dict.fromkeys(asked.group_by))
     by = (width.name, *(COLUMNS[name] for name in groups if name in COLUMNS))
-    only = narrowed(kind, single, many)
-    return Ask(kind, width, max(since, begin), min(last, end), begin, end, last, groups, by, only)
+    return Ask(kind, width, max(since, begin), min(last, end), begin, end, last, groups, by, narrowed(kind, asked))
 
 
-def narrowed(kind: Kind, single: Mapping[str, str], many: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]] | None:
+def checked_count(limit: int | None, width: Width) -> int:
+    """Return how many buckets a page has. Raises errors.Invalid."""
+    if limit is None:
+        return width.usual
+    if not 1 <= limit <= width.most:
+        side, code, bound = (
+            ("below minimum", "below_min", ">= 1") if limit < 1 else ("above maximum", "above_max", f"<= {width.most}")
+        )
+        raise Invalid(
+            f"Invalid 'limit': integer {side} value. Expected a value {bound}, but got {limit} instead.",
+            param="limit",
+            code=f"integer_{code}_value",
+        )
+    return limit
+
+
+def narrowed(kind: Kind, asked: Query) -> dict[str, tuple[str, ...]] | None:
     """Return what counts in the ledger's words; None if that is nothing."""
-    if PROJECT not in many.get("project_ids", (PROJECT,)):
+    if PROJECT not in (asked.project_ids or (PROJECT,)) or getattr(asked, "batch", False):
         return None
-    if choice(single.get("batch", "false").lower(), "batch", ("true", "false")) == "true":
-        return None
-    only = {FILTERS[name]: tuple(values) for name, values in many.items() if name in FILTERS}
+    only = {column: tuple(values) for name, column in FILTERS.items() if (values := getattr(asked, name, ()))}
     if kind.endpoints:
         only["endpoint"] = kind.endpoints
     return only
-
-
-def sorted_out(pairs: Pairs, known: Iterable[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return the parameters that have one value, and those that may have several (`name`, `name[]` or `name[0]`)."""
-    single: dict[str, str] = {}
-    many: dict[str, list[str]] = {}
-    names = set(known)
-    for said, value in pairs:
-        name = said.partition("[")[0]
-        if name not in names:
-            raise Invalid(f"Unknown parameter: '{said}'.", param=said, code="unknown_parameter")
-        if name in SINGLE:
-            single[name] = value
-        else:
-            many.setdefault(name, []).append(value)
-    return single, many
-
-
-def whole(given: Mapping[str, str], name: str, usual: int, *, low: int = 0, high: int = 2**40) -> int:
-    text = given.get(name)
-    if text is None:
-        return usual
-    if not (text.isascii() and text.isdigit()):
-        raise Invalid(f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type")
-    value = int(text)
-    if not low <= value <= high:
-        raise Invalid(
-            f"Invalid '{name}': expected a value from {low} to {high}, but got {value} instead.",
-            param=name,
-            code="invalid_value",
-        )
-    return value
-
-
-def choice(value: str, name: str, values: Sequence[str]) -> str:
-    if value not in values:
-        told = ", ".join(f"'{each}'" for each in values)
-        raise Invalid(f"Invalid value: '{value}'. Supported values are: {told}.", param=name, code="invalid_value")
-    return value
 
 
 def page_start(token: str, width: Width) -> int:
@@ -273,30 +246,9 @@ def group(ask: Ask, values: Mapping[str, str | int]) -> Record:
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
-class Listing(NamedTuple):
-    """Which part of a list is asked for."""
-
-    limit: int
-    after: str = ""
-    before: str = ""
-    descending: bool = False
-
-
-def parse_listing(pairs: Pairs, *, usual: int = 20, most: int = 100) -> Listing:
-    """Read `limit`, `after`, `before` and `order`. Raises errors.Invalid."""
-    given: dict[str, str] = {}
-    for name, value in pairs:
-        if name not in ("limit", "after", "before", "order"):
-            raise Invalid(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
-        given[name] = value
-    order = choice(given.get("order", "asc"), "order", ("asc", "desc"))
-    limit = whole(given, "limit", usual, low=1, high=most)
-    return Listing(limit, given.get("after", ""), given.get("before", ""), order == "desc")
-
-
-def write_listing(items: Sequence[Record], ask: Listing) -> Record:
+def write_listing(items: Sequence[Record], ask: Paging) -> Record:
     """Return a part of a list of objects with ids, which come oldest first."""
-    found = list(reversed(items)) if ask.descending else list(items)
+    found = list(items) if ask.ascending else list(reversed(items))
     ids = [item["id"] for item in found]
     low = place(ids, ask.after, "after") + 1 if ask.after else 0
     high = place(ids, ask.before, "before") if ask.before else len(found)
@@ -321,6 +273,12 @@ def project(id: str) -> None:
     """Raise NotFound for any other project than ours."""
     if id != PROJECT:
         raise NotFound(f"Project with ID '{id}' not found. The only one here is '{PROJECT}'.")
+
+
+def narrowed_keys(rows: Iterable[Record], asked: ProjectKeysQuery) -> list[Record]:
+    """Return the keys of a project that are asked for."""
+    access = asked.owner_project_access
+    return [row for row in rows if access in ("any", row["owner_project_access"])]
 
 
 def write_project_key(key: Key, now: float) -> Record:

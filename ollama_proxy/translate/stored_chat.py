@@ -7,29 +7,24 @@ https://platform.openai.com/docs/api-reference/chat/list
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from ..errors import NotFound
 from ..events import Usage
 from ..stored import Piece
 from .chat_write import usage_body
-from .paging import Paging, parse_paging
 
 __all__ = [
-    "Listing",
     "complete",
     "deleted",
     "identified",
     "matches",
     "messages",
     "not_found",
-    "parse_listing",
-    "parse_messages_listing",
     "read",
     "with_metadata",
 ]
@@ -41,8 +36,6 @@ _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _answer = msgspec.json.Decoder(dict[str, Any]).decode
 _messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
-# metadata[topic]=demo, as OpenAI's SDKs write it.
-_METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 # What was asked for is shown by these names; those that were not sent are null.
 SHOWN = (
@@ -137,35 +130,6 @@ def _joined(fields: Fields) -> bytes:
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
-
-
-class Listing(Struct, frozen=True):
-    """Which completions are asked for. `ignored` are parameters of the query that mean nothing here."""
-
-    paging: Paging
-    model: str
-    metadata: Mapping[str, str]
-    ignored: tuple[str, ...]
-
-
-def parse_listing(pairs: Iterable[tuple[str, str]]) -> Listing:
-    """Read the query of GET /v1/chat/completions. Raises errors.Invalid."""
-    paging = parse_paging(pairs, order="asc")
-    model, metadata, ignored = "", {}, []
-    for name, value in paging.rest:
-        if found := _METADATA.fullmatch(name):
-            metadata[found[1]] = value
-        elif name == "model":
-            model = value
-        else:
-            ignored.append(name)
-    return Listing(paging, model, metadata, tuple(ignored))
-
-
-def parse_messages_listing(pairs: Iterable[tuple[str, str]]) -> tuple[Paging, tuple[str, ...]]:
-    """Read the query of GET /v1/chat/completions/{id}/messages, and what of it means nothing. Raises errors.Invalid."""
-    paging = parse_paging(pairs, order="asc")
-    return paging, tuple(name for name, _ in paging.rest)
 
 
 def matches(data: bytes, metadata: Mapping[str, str]) -> bool:

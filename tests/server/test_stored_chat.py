@@ -155,7 +155,7 @@ async def test_lists_are_oldest_first_and_narrowed_by_model_and_metadata(setup: 
 
 
 async def test_a_wrong_query_is_openais_error(setup: Setup) -> None:
-    for name, value in (("limit", "0"), ("limit", "101"), ("order", "x"), ("after", "x"), ("after", "%00")):
+    for name, value in (("limit", "0"), ("limit", "many"), ("order", "x"), ("after", "x"), ("after", "%00")):
         status, body = await get(setup.http, f"{PATH}?{name}={value}")
         check("ErrorResponse", body)
         assert (status, body["error"]["param"]) == (400, name)
@@ -389,8 +389,7 @@ async def test_the_sdk_drives_every_method(setup: Setup) -> None:
         assert (await chats.delete(ids[0])).deleted is True
         with pytest.raises(openai.NotFoundError):
             await chats.retrieve(ids[0])
-        with pytest.raises(openai.BadRequestError):
-            await chats.list(limit=1000)
+        assert [each.id async for each in chats.list(limit=1000)] == ids[1:]
         async with chats.stream(model="smollm2", messages=messages, store=True) as stream:
             final = await stream.get_final_completion()
         assert (await chats.retrieve(final.id)).choices[0].message.content == final.choices[0].message.content

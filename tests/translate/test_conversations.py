@@ -92,10 +92,3 @@ def test_a_conversation_is_written_with_all_its_keys() -> None:
     check("ConversationResource", data)
     assert json.loads(conversations.with_metadata(data, {"a": "b"}))["metadata"] == {"a": "b"}
     check("DeletedConversationResource", conversations.deleted("conv_1"))
-
-
-def test_a_query_may_name_what_is_included_in_any_form() -> None:
-    pairs = [("include", "reasoning.encrypted_content"), ("include[]", "message.output_text.logprobs"), ("x", "1")]
-    assert conversations.parse_item_query(pairs) == ("x",)
-    with pytest.raises(Invalid, match=r"Invalid value: 'everything'\. Supported values are: 'file_search_call"):
-        conversations.parse_item_query([("include[0]", "everything")])

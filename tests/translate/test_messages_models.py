@@ -10,6 +10,8 @@ import pytest
 from ollama_proxy.errors import Invalid
 from ollama_proxy.model import ModelInfo
 from ollama_proxy.translate.messages_models import write_list, write_model
+from ollama_proxy.translate.query import parse
+from ollama_proxy.translate.shapes_queries import AnthropicModelsQuery
 
 MODELS = [ModelInfo(id=f"m{number}", backend="b", created=number) for number in range(5)]
 
@@ -20,7 +22,8 @@ class Alias(NamedTuple):
 
 def page(**query: str) -> dict[str, Any]:
     aliases = {"fast": Alias(MODELS[0]), "claude-*": Alias(MODELS[0])}
-    body: dict[str, Any] = json.loads(write_list(MODELS, aliases, query, when=lambda seconds: f"at {seconds}"))
+    asked, _ = parse(query.items(), AnthropicModelsQuery)
+    body: dict[str, Any] = json.loads(write_list(MODELS, aliases, asked, when=lambda seconds: f"at {seconds}"))
     return body
 
 

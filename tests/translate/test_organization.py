@@ -18,9 +18,8 @@ from ollama_proxy.translate.organization import (
     KINDS,
     PROJECT,
     UNLIMITED,
-    Listing,
     limit_rows,
-    parse_listing,
+    narrowed_keys,
     parse_usage,
     project,
     write_admin_key,
@@ -28,6 +27,8 @@ from ollama_proxy.translate.organization import (
     write_project_key,
     write_usage,
 )
+from ollama_proxy.translate.query import parse
+from ollama_proxy.translate.shapes_queries import AdminKeysQuery, ProjectKeysQuery
 from tests.shapes import check
 
 DAY = 86400
@@ -172,15 +173,16 @@ def test_our_own_project_and_no_batch_are_everything() -> None:
     [
         ({}, "start_time", "missing_required_parameter"),
         ({"start_time": "yesterday"}, "start_time", "invalid_type"),
-        ({"start_time": "-5"}, "start_time", "invalid_type"),
+        ({"start_time": "-5"}, "start_time", "integer_below_min_value"),
         ({"start_time": 5, "end_time": 5}, "end_time", "invalid_value"),
         ({"start_time": 5, "bucket_width": "1w"}, "bucket_width", "invalid_value"),
         ({"start_time": 5, "group_by": "colour"}, "group_by", "invalid_value"),
-        ({"start_time": 5, "limit": 0}, "limit", "invalid_value"),
+        ({"start_time": 5, "limit": 0}, "limit", "integer_below_min_value"),
+        ({"start_time": 5, "limit": 32}, "limit", "integer_above_max_value"),
         ({"start_time": 5, "page": "page_17"}, "page", "invalid_value"),
         ({"start_time": 5, "page": "hello"}, "page", "invalid_value"),
         ({"start_time": 5, "colour": "red"}, "colour", "unknown_parameter"),
-        ({"start_time": 5, "batch": "perhaps"}, "batch", "invalid_value"),
+        ({"start_time": 5, "batch": "perhaps"}, "batch", "invalid_type"),
     ],
 )
 def test_a_wrong_question_is_refused_by_name(params: dict[str, Any], param: str, code: str) -> None:
@@ -215,7 +217,7 @@ ITEMS = [{"id": f"key_{number}"} for number in range(5)]
     ],
 )
 def test_a_list_comes_in_parts(params: dict[str, Any], ids: list[int], more: bool) -> None:
-    page = write_listing(ITEMS, parse_listing(pairs(**params)))
+    page = write_listing(ITEMS, parse(pairs(**params), AdminKeysQuery)[0])
 
     assert [item["id"] for item in page["data"]] == [f"key_{number}" for number in ids]
     assert page["has_more"] is more
@@ -225,9 +227,23 @@ def test_a_list_comes_in_parts(params: dict[str, Any], ids: list[int], more: boo
 
 def test_a_cursor_that_is_not_in_the_list_is_refused() -> None:
     with pytest.raises(Invalid, match="'key_9'"):
-        write_listing(ITEMS, Listing(20, after="key_9"))
-    with pytest.raises(Invalid, match="colour"):
-        parse_listing([("colour", "red")])
+        write_listing(ITEMS, AdminKeysQuery(after="key_9"))
+
+
+def test_the_keys_of_a_project_are_narrowed_by_whether_they_are_in_force() -> None:
+    rows = [{"id": "a", "owner_project_access": "active"}, {"id": "b", "owner_project_access": "inactive"}]
+    found = {
+        access: [row["id"] for row in narrowed_keys(rows, parse(query, ProjectKeysQuery)[0])]
+        for access, query in {
+            "active": [("owner_project_access", "active")],
+            "inactive": [("owner_project_access", "inactive")],
+            "any": [("owner_project_access", "any")],
+            "": [],
+        }.items()
+    }
+    assert found == {"active": ["a"], "inactive": ["b"], "any": ["a", "b"], "": ["a", "b"]}
+    with pytest.raises(Invalid, match="Supported values are: 'active', 'inactive', and 'any'"):
+        parse([("owner_project_access", "all")], ProjectKeysQuery)
 
 
 def test_there_is_one_project() -> None:

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.errors import Invalid
 from ollama_proxy.events import Usage
 from ollama_proxy.translate import stored_chat, validate
 from ollama_proxy.translate.shapes import ChatRequest
@@ -61,21 +60,10 @@ def test_metadata_is_found_by_any_part_of_it(metadata: dict[str, str]) -> None:
     _, fields = validate.decode(b'{"model":"m","messages":[{"role":"user","content":"x"}]}', ChatRequest)
     body = stored_chat.document(b'{"choices":[]}', fields, request_id="req_1")
     data = stored_chat.with_metadata(body, metadata)
-    pairs = [(f"metadata[{key}]", value) for key, value in metadata.items()]
-    for count in range(len(pairs) + 1):
-        assert stored_chat.matches(data, stored_chat.parse_listing(pairs[:count]).metadata)
+    for count in range(len(metadata) + 1):
+        assert stored_chat.matches(data, dict(list(metadata.items())[:count]))
     assert not stored_chat.matches(data, {**metadata, "another": "x"})
     assert json.loads(stored_chat.with_metadata(data, None))["metadata"] == {}
-
-
-def test_a_listing_is_read() -> None:
-    listing = stored_chat.parse_listing([("model", "m"), ("metadata[a[b]]", "1"), ("limit", "3"), ("x", "1")])
-    assert (listing.model, listing.metadata, listing.paging.limit, listing.ignored) == ("m", {"a[b]": "1"}, 3, ("x",))
-    assert listing.paging.ascending is True
-    with pytest.raises(Invalid):
-        stored_chat.parse_listing([("order", "sideways")])
-    paging, ignored = stored_chat.parse_messages_listing([("after", "a"), ("model", "m")])
-    assert (paging.after, ignored) == ("a", ("model",))
 
 
 def test_the_other_answers_fit_openais_shapes() -> None:
