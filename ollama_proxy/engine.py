@@ -17,7 +17,7 @@ import msgspec
 from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Borrowed, Fleet
-from .backends.images import ImageFetcher
+from .backends.images import Allowance, ImageFetcher
 from .errors import ModelNotFound
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
@@ -27,7 +27,7 @@ from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling, Text
 from .policy import credentials
 from .policy import plan as planning
 from .policy.books import Books
-from .policy.images import remote_images, with_fetched
+from .policy.images import check_images, occurrences, remote_images, with_fetched
 from .policy.meter import Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
@@ -147,7 +147,8 @@ class Engine:
 
     async def _chat_legs(self, given: Sequence[Ask], target: Target, books: Books, param: str = "messages") -> Legs:
         info = await self.describe(target)
-        asks = [await self._filled(ask, target, info) for ask in given]
+        given = await self._with_images(given, info, books)
+        asks = [self._filled(ask, target, info) for ask in given]
         backend = self.fleet[info.backend]
         plans = [planning.plan(ask, info, backend.wire.abilities) for ask in asks]
         copies = plans[0].copies
@@ -329,12 +330,21 @@ class Engine:
 
     # --- what the config adds ---------------------------------------------------------------------------------
 
-    async def _fetch_images(self, ask: Ask, info: ModelInfo) -> Ask:
-        remote = remote_images(ask)
+    async def _with_images(self, asks: Sequence[Ask], info: ModelInfo, books: Books) -> Sequence[Ask]:
+        """Return the questions of one request with their images, those that are named by URL fetched."""
+        if all(type(part) is Text for ask in asks for message in ask.messages for part in message.parts):
+            return asks
+        asks = [planning.settle_data_uris(ask) for ask in asks]
+        server = self.snapshot.settings.server
+        total = server.images_max_bytes
+        inline = check_images(asks, most=server.images_max, total=total)
+        remote = remote_images(asks)
         if not remote or not info.can("vision") or self.fleet[info.backend].wire.abilities.image_urls:
             # A model that sees nothing is refused by the plan; nothing is fetched for it.
-            return ask
-        return with_fetched(ask, {url: await self.images.fetch(image) for url, image in remote.items()})
+            return asks
+        allowance = Allowance(total=total, left=total - inline, occurs=occurrences(asks), hold=books.hold)
+        fetched = await self.images.fetch_all(remote, allowance)
+        return [with_fetched(ask, fetched) for ask in asks]
 
     def _options(self, target: Target, info: ModelInfo) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (backend options, sampling defaults) from [models.options] for this model.
@@ -353,10 +363,8 @@ class Engine:
             known = self._given[target.asked] = (snapshot, info, *found)
         return dict(known[2]), known[3]
 
-    async def _filled(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
-        """Return a question with its images and with what the config adds."""
-        if not all(type(part) is Text for message in ask.messages for part in message.parts):
-            ask = await self._fetch_images(planning.settle_data_uris(ask), info)
+    def _filled(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:
+        """Return a question with what the config adds."""
         options, sampling = self._options(target, info)
         keep_alive = options.pop("keep_alive", None)
         return msgspec.structs.replace(

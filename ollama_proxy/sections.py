@@ -82,6 +82,11 @@ class Server(Struct, frozen=True, kw_only=True):
     ] = "info"
     image_max_bytes: Annotated[int, help("Largest image fetched by URL.", size=True, ge=1)] = 20 * 1024 * 1024
     image_timeout: Annotated[float, help("Seconds an image may take to be fetched.", gt=0)] = 10.0
+    images_max: Annotated[int, help("Images of one request at most, inline or fetched.", ge=1)] = 500
+    images_max_bytes: Annotated[
+        int, help("Size of all images of one request together, inline or fetched.", size=True, ge=1)
+    ] = 50 * 1024 * 1024
+    images_timeout: Annotated[float, help("Seconds that fetching all images of one request may take.", gt=0)] = 30.0
     image_redirects: Annotated[int, help("Redirects followed for an image.", ge=0, le=20)] = 3
     image_allow_private: Annotated[
         bool, help("Whether images may be fetched from loopback, link-local and private addresses.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 import aiohttp
@@ -19,9 +20,11 @@ from yarl import URL
 from ..errors import Invalid
 from ..model import Image
 from ..policy.address import public_address
-from ..policy.images import sniff, unsupported
+from ..policy.images import sniff, too_many_bytes, unsupported
+from ..policy.memory import Hold
+from ..tasks import Tasks
 
-__all__ = ["ImageFetcher"]
+__all__ = ["Allowance", "ImageFetcher"]
 
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {
@@ -29,6 +32,10 @@ HEADERS = {
     "accept-encoding": "identity",
     "user-agent": "oproxy",
 }
+# Images of one request that are fetched at once.
+AT_ONCE = 4
+# Times its size that an image takes: as it came, as base64, and in the backend's request.
+COST = 5
 # Idle connections to other people's servers are of no use for long.
 KEEP_ALIVE = 5
 
@@ -57,8 +64,28 @@ class _Guard(AbstractResolver):
         await self._inner.close()
 
 
+class Allowance:
+    """What the images of one request may take together: `left` of `total` bytes, each image as often as it `occurs`,
+    and memory of the request's `hold`."""
+
+    def __init__(self, *, total: int, left: int, occurs: Mapping[str, int], hold: Hold) -> None:
+        self.left = left
+        self._total = total
+        self._occurs = occurs
+        self._hold = hold
+
+    def take(self, url: str, size: int, param: str | None) -> None:
+        """Take `size` bytes for an image. Raises errors.Invalid, Overloaded and TooLarge."""
+        size *= self._occurs.get(url, 1)
+        self.left -= size
+        if self.left < 0:
+            raise too_many_bytes(self._total, param)
+        self._hold.take(COST * size)
+
+
 class ImageFetcher:
-    """Fetches images. `max_bytes` bounds one image, `timeout` (seconds) one image with all its redirects.
+    """Fetches images. `max_bytes` bounds one image, `timeout` (seconds) one image with all its redirects,
+    `total_timeout` all images of one request.
 
     `resolver` answers names in place of the system's.
     """
@@ -68,24 +95,54 @@ class ImageFetcher:
         *,
         max_bytes: int,
         timeout: float,
+        total_timeout: float = 30.0,
         redirects: int,
         allow_private: bool,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._total_timeout = total_timeout
         self._redirects = redirects
         self._allow_private = allow_private
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, image: Image) -> Image:
+    async def fetch_all(self, images: Mapping[str, Image], allowance: Allowance) -> dict[str, Image]:
+        """Return the images of one request with their bytes, by URL: a few are fetched at once, all within one time
+        and one allowance. Raises errors.Invalid, Overloaded and TooLarge."""
+        found: dict[str, Image] = {}
+        left = iter(images.items())
+
+        async def work() -> None:
+            for url, image in left:
+                found[url] = await self.fetch(image, allowance)
+
+        tasks = Tasks()
+        try:
+            async with asyncio.timeout(self._total_timeout):
+                await asyncio.gather(
+                    *(tasks.start(work(), name=f"images-{n}") for n in range(min(AT_ONCE, len(images))))
+                )
+        except TimeoutError:
+            url, image = next((url, image) for url, image in images.items() if url not in found)
+            raise _refused(
+                url,
+                f"the {len(images)} images of the request did not arrive within {self._total_timeout:g} seconds "
+                "(images_timeout under [server])",
+                image.param,
+            ) from None
+        finally:
+            await tasks.aclose()
+        return found
+
+    async def fetch(self, image: Image, allowance: Allowance | None = None) -> Image:
         """Return `image` with its bytes and their true type. Raises errors.Invalid with the part's path."""
         if image.data is not None or image.url is None:
             return image
         try:
             async with asyncio.timeout(self._timeout):
-                content = await self._follow(image.url, image.param)
+                content = await self._follow(image.url, image.param, allowance)
         except TimeoutError:
             raise _refused(image.url, f"it did not arrive within {self._timeout:g} seconds", image.param) from None
         except aiohttp.ClientConnectorDNSError as exc:
@@ -105,13 +162,13 @@ class ImageFetcher:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, start: str, param: str | None) -> bytes:
+    async def _follow(self, start: str, param: str | None, allowance: Allowance | None) -> bytes:
         url = _url(start, start, param)
         for _ in range(self._redirects + 1):
             self._judge(url, start, param)
             async with self._open().get(url, allow_redirects=False, headers=HEADERS) as response:
                 if response.status not in REDIRECTS:
-                    return await self._read(response, start, param)
+                    return await self._read(response, start, param, allowance)
                 location = response.headers.get("location")
                 if not location:
                     raise _refused(start, "it redirects to nowhere", param)
@@ -131,10 +188,12 @@ class ImageFetcher:
         if not self._allow_private and not public_address(host):
             raise _refused(start, "its address is not on the public internet", param)
 
-    async def _read(self, response: aiohttp.ClientResponse, start: str, param: str | None) -> bytes:
+    async def _read(
+        self, response: aiohttp.ClientResponse, start: str, param: str | None, allowance: Allowance | None
+    ) -> bytes:
         if response.status != 200:
             raise _refused(start, f"the server answered {response.status}", param)
-        too_large = _refused(start, f"it is larger than {self._max_bytes} bytes", param)
+        too_large = _refused(start, f"it is larger than {self._max_bytes} bytes (image_max_bytes)", param)
         if response.content_length is not None and response.content_length > self._max_bytes:
             raise too_large
         content = bytearray()
@@ -142,6 +201,8 @@ class ImageFetcher:
             content += data
             if len(content) > self._max_bytes:
                 raise too_large
+            if allowance is not None:
+                allowance.take(start, len(data), param)
         return bytes(content)
 
     def _open(self) -> aiohttp.ClientSession:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from msgspec.structs import replace
@@ -16,7 +17,18 @@ from msgspec.structs import replace
 from ..errors import Invalid
 from ..model import Ask, Image, Part, ToolResult
 
-__all__ = ["map_images", "parse_data_uri", "remote_images", "settle_data_uris", "sniff", "unsupported", "with_fetched"]
+__all__ = [
+    "check_images",
+    "map_images",
+    "occurrences",
+    "parse_data_uri",
+    "remote_images",
+    "settle_data_uris",
+    "sniff",
+    "too_many_bytes",
+    "unsupported",
+    "with_fetched",
+]
 
 # Base64 of so many characters holds every signature below.
 HEAD = 64
@@ -72,16 +84,56 @@ def settle_data_uris(ask: Ask) -> Ask:
     return map_images(ask, _settle)
 
 
-def remote_images(ask: Ask) -> dict[str, Image]:
-    """Return the images that have to be fetched, wherever in the conversation they are, by URL: the same picture in
+def remote_images(asks: Sequence[Ask]) -> dict[str, Image]:
+    """Return the images that have to be fetched, wherever in the conversations they are, by URL: the same picture in
     several turns is fetched once. The first place of each is the one that an error names."""
     found: dict[str, Image] = {}
-    for message in ask.messages:
-        for part in message.parts:
-            for each in part.parts if isinstance(part, ToolResult) else (part,):
-                if isinstance(each, Image) and each.data is None and each.url is not None:
-                    found.setdefault(each.url, each)
+    for image in images_of(asks):
+        if image.data is None and image.url is not None:
+            found.setdefault(image.url, image)
     return found
+
+
+def check_images(asks: Sequence[Ask], *, most: int, total: int) -> int:
+    """Return the bytes of the images that are in the questions of one request already. Raises errors.Invalid for more
+    than `most` images, fetched ones included, and for more than `total` bytes."""
+    size = 0
+    for count, image in enumerate(images_of(asks), 1):
+        if image.data is not None:
+            size += len(image.data) * 3 // 4
+        if count > most:
+            raise Invalid(
+                f"Too many images: a request may have {most} (images_max under [server]).",
+                param=image.param,
+                code="too_many_images",
+            )
+        if size > total:
+            raise too_many_bytes(total, image.param)
+    return size
+
+
+def too_many_bytes(total: int, param: str | None) -> Invalid:
+    """Return the refusal of images that are too large together."""
+    return Invalid(
+        f"The images of the request are larger than {total} bytes together (images_max_bytes under [server]).",
+        param=param,
+        code="images_too_large",
+    )
+
+
+def occurrences(asks: Sequence[Ask]) -> Counter[str]:
+    """Return how often each image that has to be fetched occurs: in what is sent to the model it is there as often."""
+    return Counter(image.url for image in images_of(asks) if image.data is None and image.url is not None)
+
+
+def images_of(asks: Sequence[Ask]) -> Iterator[Image]:
+    """Yield every image, also those in tool results."""
+    for ask in asks:
+        for message in ask.messages:
+            for part in message.parts:
+                for each in part.parts if isinstance(part, ToolResult) else (part,):
+                    if isinstance(each, Image):
+                        yield each
 
 
 def with_fetched(ask: Ask, fetched: Mapping[str, Image]) -> Ask:

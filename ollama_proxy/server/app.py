@@ -179,6 +179,7 @@ def fetcher_of(settings: Settings) -> ImageFetcher:
     return ImageFetcher(
         max_bytes=server.image_max_bytes,
         timeout=server.image_timeout,
+        total_timeout=server.images_timeout,
         redirects=server.image_redirects,
         allow_private=server.image_allow_private,
     )

@@ -32,7 +32,7 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
     engine, owner = app[ENGINE], owner_of(books.caller)
     before = await history_of(app, shape.previous_response_id, None, owner)
     brought = await referred(app, items_of(shape.input), before, owner)
-    ask = compact_ask(shape, await with_files(app, [*before, *brought], owner), history=len(before))
+    ask = compact_ask(shape, await with_files(app, [*before, *brought], books, owner), history=len(before))
     ignored = (*ask.ignored, *validate.ignored_keys(fields, CompactRequest))
     ask = msgspec.structs.replace(ask, ignored=(*ignored, *(name for name in NO_EFFECT if getattr(shape, name))))
     target = await engine.route(shape.model, "chat", books)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,11 @@ async def file_of(app: web.Application, id: str, owner: str | None) -> Record | 
     return record
 
 
-async def read_file(app: web.Application, id: str, owner: str | None, most: int) -> tuple[bytes, str]:
-    """Return a file's bytes and its name, to be given to a model. Raises NotFound, and Invalid for more than `most`
-    bytes."""
+async def read_file(
+    app: web.Application, id: str, owner: str | None, most: int, take: Callable[[int], None] = lambda size: None
+) -> tuple[bytes, str]:
+    """Return a file's bytes and its name, to be given to a model; `take` gets its size before it is read, and may
+    refuse it. Raises NotFound, and Invalid for more than `most` bytes."""
     record = await file_of(app, id, owner)
     if record is None:
         raise files.no_file(id)
@@ -115,6 +118,7 @@ async def read_file(app: web.Application, id: str, owner: str | None, most: int)
             param="file_id",
             code="file_too_large",
         )
+    take(record["bytes"])
     try:
         data = await asyncio.to_thread(app[BLOBS].path(id).read_bytes)
     except FileNotFoundError:

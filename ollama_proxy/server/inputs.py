@@ -13,42 +13,58 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from ..errors import NotFound
+from ..backends.images import COST
+from ..errors import Invalid, NotFound
 from ..model import Ask, File, Part, Text, ToolResult
 from ..policy.books import Books
 from .files import read_file
 from .keys import ENGINE
 from .shelf import seen_by
 
-__all__ = ["names_files", "sent_with_files", "with_files"]
+__all__ = ["Reader", "names_files", "sent_with_files", "with_files"]
 
 Fields = dict[str, msgspec.Raw]
 
 
 class Reader:
-    """Reads files for one request, each once."""
+    """Reads the `owner`'s files (None: anybody's) for one request, each once."""
 
-    def __init__(self, app: web.Application, books: Books) -> None:
+    def __init__(self, app: web.Application, books: Books, owner: str | None) -> None:
         self._app = app
-        self._owner = seen_by(books.caller)
-        # As large as it could be if it stood in the request itself.
-        self._most = app[ENGINE].snapshot.settings.server.max_body
+        self._owner = owner
+        # All together as large as they could be if they stood in the request itself.
+        self._left = self._most = app[ENGINE].snapshot.settings.server.max_body
+        self._hold = books.hold
         self._read: dict[str, tuple[str, str, str]] = {}
 
     async def read(self, id: str) -> tuple[str, str, str]:
-        """Return a file as base64, with its media type and its name. Raises NotFound and Invalid."""
-        if id not in self._read:
-            data, name = await read_file(self._app, id, self._owner, self._most)
-            type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            self._read[id] = base64.b64encode(data).decode(), type, name
-        return self._read[id]
+        """Return a file as base64, with its media type and its name. It counts as often as it is asked for. Raises
+        NotFound, Invalid, Overloaded and TooLarge."""
+        known = self._read.get(id)
+        if known is not None:
+            self._take(len(known[0]) * 3 // 4)
+            return known
+        data, name = await read_file(self._app, id, self._owner, self._most, self._take)
+        type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        known = self._read[id] = base64.b64encode(data).decode(), type, name
+        return known
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise Invalid(
+                f"The files of the request are larger than {self._most} bytes together (max_body under [server]).",
+                param="file_id",
+                code="file_too_large",
+            )
+        self._hold.take(COST * size)
 
 
 async def with_files(app: web.Application, ask: Ask, books: Books) -> Ask:
     """Return a question with the content of the files it names. Raises NotFound and Invalid."""
     if not names_files(ask):
         return ask
-    reader = Reader(app, books)
+    reader = Reader(app, books, seen_by(books.caller))
     messages = [
         replace(message, parts=tuple([await filled(reader, part) for part in message.parts]))
         for message in ask.messages
@@ -91,7 +107,7 @@ async def sent_with_files(app: web.Application, fields: Fields, books: Books) ->
     raw = bytes(fields.get("messages", b""))
     if b'"file_id"' not in raw:
         return fields
-    reader = Reader(app, books)
+    reader = Reader(app, books, seen_by(books.caller))
     messages = msgspec.json.decode(raw)
     changed = False
     for message in messages:

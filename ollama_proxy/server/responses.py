@@ -190,7 +190,7 @@ async def count_input(request: web.Request) -> web.StreamResponse:
     owner = owner_of(books.caller)
     conversation = responses.conversation_id(shape.conversation)
     before = await history_of(app, shape.previous_response_id, conversation, owner)
-    items = await with_files(app, [*before, *await referred(app, items_of(shape.input), before, owner)], owner)
+    items = await with_files(app, [*before, *await referred(app, items_of(shape.input), before, owner)], books, owner)
     ask = responses.count_ask(shape, items, history=len(before))
     books.ignored = validate.ignored_keys(fields, CountRequest)
     return json_bytes(msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens.estimate(ask)}))

@@ -7,9 +7,7 @@ last byte is sent; one that cannot be kept is given all the same, and says so.
 
 from __future__ import annotations
 
-import base64
 import logging
-import mimetypes
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
@@ -31,7 +29,7 @@ from ..translate.responses_write import ResponseWriter
 from ..translate.shapes_responses import ResponsesRequest
 from . import conversations
 from .door import note_tag
-from .files import read_file
+from .inputs import Reader
 from .keys import ACCOUNTS, ENGINE, WALL
 from .shelf import kept, new_id, owner_of
 
@@ -110,7 +108,7 @@ async def prepare(
         app, shape.previous_response_id, responses.conversation_id(shape.conversation), owner, memory
     )
     brought = await referred(app, items_of(shape.input), before, owner)
-    prompt = await with_files(app, [*before, *brought], owner)
+    prompt = await with_files(app, [*before, *brought], books, owner)
     question = responses.parse(shape, fields, prompt, history=len(before))
     items = canonical(brought, lambda prefix: new_id(app, prefix))
     writer = ResponseWriter(
@@ -212,9 +210,12 @@ async def lookup(app: web.Application, id: str, owner: str) -> Item:
 # --- uploaded files -----------------------------------------------------------------------------------------------
 
 
-async def with_files(app: web.Application, items: Sequence[Item], owner: str) -> list[Item]:
+async def with_files(app: web.Application, items: Sequence[Item], books: Books, owner: str) -> list[Item]:
     """Return items with the content of uploaded files in them, for the prompt alone."""
-    return [await with_file(app, item, owner) if names_file(item) else item for item in items]
+    if not any(map(names_file, items)):
+        return list(items)
+    reader = Reader(app, books, owner)
+    return [await with_file(reader, item) if names_file(item) else item for item in items]
 
 
 def names_file(item: Any) -> bool:
@@ -226,21 +227,19 @@ def names_file(item: Any) -> bool:
     )
 
 
-async def with_file(app: web.Application, item: Item, owner: str) -> Item:
+async def with_file(reader: Reader, item: Item) -> Item:
     filled = dict(item)
     for name in ("content", "output"):
         if isinstance(parts := item.get(name), list):
-            filled[name] = [await part_of_file(app, part, owner) for part in parts]
+            filled[name] = [await part_of_file(reader, part) for part in parts]
     return filled
 
 
-async def part_of_file(app: web.Application, part: Any, owner: str) -> Any:
+async def part_of_file(reader: Reader, part: Any) -> Any:
     if not isinstance(part, dict) or not isinstance(id := part.get("file_id"), str):
         return part
-    most = app[ENGINE].snapshot.settings.server.image_max_bytes
-    data, name = await read_file(app, id, owner, most)
-    media = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    uri = f"data:{media};base64,{base64.b64encode(data).decode()}"
+    data, media, name = await reader.read(id)
+    uri = f"data:{media};base64,{data}"
     rest = {key: value for key, value in part.items() if key != "file_id"}
     match part.get("type"):
         case "input_image":

@@ -25,7 +25,7 @@ def test_images_to_be_fetched_are_found_in_messages_and_in_tool_results_each_url
         Message("user", (Text("Look"), image(A, "first"), HERE)),
         Message("tool", (ToolResult("call_1", (Text("a"), image(B, "second"), image(A, "third"))),)),
     )
-    assert remote_images(question) == {A: image(A, "first"), B: image(B, "second")}
+    assert remote_images([question]) == {A: image(A, "first"), B: image(B, "second")}
 
 
 def test_fetched_images_are_put_back_in_every_place_with_its_own_path_and_detail() -> None:
@@ -42,7 +42,7 @@ def test_fetched_images_are_put_back_in_every_place_with_its_own_path_and_detail
 
 def test_a_conversation_without_images_is_left_as_it_is() -> None:
     question = ask(Message("user", (Text("Hi"),)), Message("tool", (ToolResult("call_1", (Text("a"),)),)))
-    assert remote_images(question) == {}
+    assert remote_images([question]) == {}
     assert with_fetched(question, {}) is question
 
 
@@ -60,8 +60,8 @@ PARTS = st.recursive(
 @given(st.lists(st.lists(PARTS, max_size=3), max_size=3))
 def test_after_all_is_fetched_nothing_is_left_to_fetch_and_nothing_else_has_changed(rows: list[list[object]]) -> None:
     question = ask(*(Message("user", tuple(parts)) for parts in rows))  # type: ignore[arg-type]
-    fetched = {url: Image(data="QQ==", media_type="image/gif") for url in remote_images(question)}
+    fetched = {url: Image(data="QQ==", media_type="image/gif") for url in remote_images([question])}
     settled = with_fetched(question, fetched)
-    assert remote_images(settled) == {}
+    assert remote_images([settled]) == {}
     blank = Image()
     assert map_images(settled, lambda _: blank) == map_images(question, lambda _: blank)
