@@ -27,8 +27,8 @@ Layers; a module imports only from lower ones:
    `tasks`       background work with an owner
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
    `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`, `credentials`),
-                 how much (`limit`, `rates`, `budget`), who is next (`fair`), what is hidden (`redact`),
-                 who judges texts (`guard`); `books`
+                 how much (`limit`, `rates`, `budget`), who is next (`fair`), what is hidden (`redact`), how
+                 text from outside is written (`printable`), who judges texts (`guard`); `books`
 3  `settings`    the settings in force, each with where it came from; `check` tells what is wrong with them
    `sections`    every setting, declared once; `declared` tells what can be read from that
    `configfile`  the TOML file: lines of keys, changes that keep comments
