@@ -6,6 +6,7 @@ asked for, by the cheapest command that knows them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from .tree import Command, Param
@@ -68,12 +69,25 @@ _oproxy() {{
 }}
 
 _oproxy_offer() {{
-    local word
-    while IFS= read -r word; do
-        COMPREPLY+=("$word")
-    done < <(compgen -W "$1" -- "$2")
+    # Not by `compgen -W`, which would run what stands in a word between $( and ).
+    local cur=$1 word
+    shift
+    for word; do
+        if [[ $word == "$cur"* ]]; then COMPREPLY+=("$word"); fi
+    done
     # What stands before the last colon is already on the line as words of their own.
-    if [[ $COMP_WORDBREAKS == *:* ]]; then COMPREPLY=("${{COMPREPLY[@]#"${{2%"${{2##*:}}"}}"}}"); fi
+    if [[ $COMP_WORDBREAKS == *:* ]]; then COMPREPLY=("${{COMPREPLY[@]#"${{cur%"${{cur##*:}}"}}"}}"); fi
+}}
+
+_oproxy_models() {{
+    # Model servers choose these names: what a shell would read as more than a word is quoted.
+    local name
+    local -a names
+    while IFS= read -r name; do
+        if [[ $name == *[!A-Za-z0-9._:/@+,=-]* ]]; then printf -v name %q "$name"; fi
+        names+=("$name")
+    done < <({models})
+    _oproxy_offer "$1" "${{names[@]}}"
 }}
 
 complete -F _oproxy -o bashdefault -o default oproxy
@@ -94,16 +108,17 @@ def bash(root: Command) -> str:
             pattern = "|".join(quoted(f"{at} {flag}") for flag in param.flags)
             steps.append(f"{pattern}) skip=1 ;;")
             values.append(f"{pattern}) {offer(param)}return ;;")
-        options.append(f'{quoted(at)}) _oproxy_offer {quoted(" ".join(flags(command.options)))} "$cur" ;;')
+        options.append(f'{quoted(at)}) _oproxy_offer "$cur" {words(flags(command.options))} ;;')
         if command.commands:
-            names = " ".join(child.name for child in command.commands)
-            arguments.append(f'{quoted(at)}) _oproxy_offer {quoted(names)} "$cur" ;;')
+            names = words(child.name for child in command.commands)
+            arguments.append(f'{quoted(at)}) _oproxy_offer "$cur" {names} ;;')
         elif any(param.value == "model" for param in command.arguments):
-            arguments.append(f'{quoted(at)}) _oproxy_offer "$({MODELS})" "$cur" ;;')
+            arguments.append(f'{quoted(at)}) _oproxy_models "$cur" ;;')
         elif choices := [choice for param in command.arguments for choice in param.choices]:
-            arguments.append(f'{quoted(at)}) _oproxy_offer {quoted(" ".join(choices))} "$cur" ;;')
+            arguments.append(f'{quoted(at)}) _oproxy_offer "$cur" {words(choices)} ;;')
     return BASH.format(
         note=NOTE,
+        models=MODELS,
         steps=indent(steps, 12),
         values=indent(values, 8),
         options=indent(options, 16),
@@ -111,13 +126,18 @@ def bash(root: Command) -> str:
     )
 
 
+def words(texts: Iterable[str]) -> str:
+    """Return texts as words of a shell's command."""
+    return " ".join(map(shlex.quote, texts))
+
+
 def offer(param: Param) -> str:
     """Return the statement that offers an option's values; nothing leaves it to bash, which offers files."""
     match param.value:
         case "model":
-            return f'_oproxy_offer "$({MODELS})" "$cur"; '
+            return '_oproxy_models "$cur"; '
         case "choice":
-            return f'_oproxy_offer {quoted(" ".join(param.choices))} "$cur"; '
+            return f'_oproxy_offer "$cur" {words(param.choices)}; '
         case _:
             return ""
 

@@ -141,6 +141,28 @@ def test_bash_completes_a_model_name_after_its_colon(tmp_path: Path, stand_in: d
     assert offered_by_bash("oproxy models show qwen3:4", script, stand_in) == {"4b"}
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+def test_a_models_name_is_no_command_for_bash(tmp_path: Path) -> None:
+    # A model server chooses its models' names, and Tab must not run them.
+    ran = tmp_path / "ran"
+    names = tmp_path / "names"
+    names.write_text(f"x$(touch {ran})\nx`touch {ran}`\nx;touch {ran}\nplain\n$HOME\n")
+    stand_in = tmp_path / "oproxy"
+    stand_in.write_text(f"#!/bin/sh\ncat {names}\n")
+    stand_in.chmod(0o755)
+    script = tmp_path / "oproxy.bash"
+    script.write_text(gen_complete.bash(TREE))
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    found = offered_by_bash("oproxy models show ", script, env)
+    for word in found:
+        # What is put on the line is one word for the shell, and the name.
+        done = subprocess.run(["bash", "-c", f"printf '%s\n' {word}"], capture_output=True, text=True)
+        assert done.stdout.rstrip("\n") in names.read_text().splitlines()
+    assert len(found) == 5
+    assert not ran.exists()
+
+
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not here")
 def test_fish_offers_what_fits(tmp_path: Path, stand_in: dict[str, str]) -> None:
     script = tmp_path / "oproxy.fish"
