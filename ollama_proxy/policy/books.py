@@ -12,6 +12,8 @@ from ..account import Caller, Entry
 from ..events import Usage
 from .limit import Verdict
 from .memory import Hold, Memory
+from .printable import utf8_text
+from .redact import without_secrets
 
 __all__ = ["Books", "entry_of", "program"]
 
@@ -70,6 +72,8 @@ def entry_of(books: Books, *, cost: int | None, listed: int | None, now: float) 
     """Return the line of the ledger. `now` is clock seconds, for one that has not ended yet."""
     usage = books.usage
     started, key = books.started, books.caller.key
+    asked, tag, client = books.asked, books.tag, program(books.agent)
+    # Kept for a year and more: a key that somebody put into a model's name is not.
     return Entry(
         id=books.id,
         at=books.at,
@@ -77,10 +81,10 @@ def entry_of(books: Books, *, cost: int | None, listed: int | None, now: float) 
         status=books.status,
         key=books.caller.id,
         caller=books.caller.name,
-        tag=books.tag or (key.tags[0] if key is not None and key.tags else ""),
+        tag=kept(tag) or (key.tags[0] if key is not None and key.tags else ""),
         address=books.address,
-        client=program(books.agent),
-        asked=books.asked,
+        client=kept(client),
+        asked=kept(asked),
         served=books.served,
         backend=books.backend,
         code=books.code,
@@ -97,6 +101,11 @@ def entry_of(books: Books, *, cost: int | None, listed: int | None, now: float) 
         listed=listed,
         tries=books.tries,
     )
+
+
+def kept(text: str) -> str:
+    """Return what a client sent as it is kept: text that can be written, without keys."""
+    return without_secrets(utf8_text(text))
 
 
 # The official SDKs say "OpenAI/Python 3.52.0" and "AsyncOpenAI/Python 3.52.0", "OpenAI/JS 6.1.0".

@@ -1,14 +1,15 @@
 """Taking keys out of what is written down: `sk-…`, `Bearer …`, `Authorization: …`, `"api_key": "…"`.
 
 Works on the bytes of JSON as they are, since nearly no body holds a key and none should be decoded to find that out.
-Pure. Never shortens anything else; the configured patterns are `recorder/patterns.py`'s business.
+`without_secrets` does the same for plain text: names, paths, messages, lines of a log; there, secrets in
+URLs count too. Pure. Never shortens anything else; the configured patterns are `recorder/patterns.py`'s business.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["MARK", "escaped", "plain", "secrets", "suspicious"]
+__all__ = ["MARK", "escaped", "plain", "secrets", "suspicious", "without_keys", "without_secrets"]
 
 MARK = b"[redacted]"
 
@@ -19,15 +20,34 @@ QUOTE = rb"\\*[\"']"
 # Between a name and its value: both in quotes or neither, since what is bare in JSON is no text.
 IS = rb"(?:" + QUOTE + rb"\s*[:=]\s*" + QUOTE + rb"|\s*[:=]\s*)"
 
+# OpenAI's keys, ours, and those of servers that write theirs alike.
+SK = BEGIN + rb"sk-[A-Za-z0-9_-]{8,}"
+# A token has a digit somewhere, or is long; the words after "bearer" in a text about bonds have none.
+BEARER = rb"(" + BEGIN + rb"(?i:bearer)\s+)(?=[^\s\"\\]*[0-9]|\S{24})[A-Za-z0-9._~+/=-]{12,}"
+
 KEYS = re.compile(
-    # OpenAI's keys, ours, and those of servers that write theirs alike.
-    BEGIN + rb"sk-[A-Za-z0-9_-]{8,}"
+    SK
+    +
     # A header, however it is written down, and fields named for what they hold.
-    rb"|((?i:authorization)" + IS + rb"(?:(?i:bearer|basic|token)\s+)?)[^\s\"'\\,;}]+"
+    rb"|((?i:authorization)"
+    + IS
+    + rb"(?:(?i:bearer|basic|token)\s+)?)[^\s\"'\\,;}]+"
     rb"|((?i:api[-_]?key)" + QUOTE + rb"\s*[:=]\s*" + QUOTE + rb")[^\"'\\]+"
-    # A token has a digit somewhere, or is long; the words after "bearer" in a text about bonds have none.
-    rb"|(" + BEGIN + rb"(?i:bearer)\s+)(?=[^\s\"\\]*[0-9]|\S{24})[A-Za-z0-9._~+/=-]{12,}"
+    rb"|" + BEARER
 )
+# Keys as such, not what stands after the name of one: a message of ours may say "Authorization: Bearer YOUR_KEY".
+TOKENS = re.compile(SK + rb"|" + BEARER)
+
+# In URLs: a password before the host, and parameters named for what they hold.
+URL_SECRETS = re.compile(
+    r"(://[^\s/?#@:\"'<>]*:)[^\s/?#@\"'<>]+(?=@)"
+    r"|([?&;](?:api[-_]?key|key|access[-_]?token|auth[-_]?token|token|client[-_]?secret|secret|password|passwd|pwd"
+    r"|sslpassword|signature|sig)=)[^&;\s#\"'<>]+",
+    re.IGNORECASE,
+)
+
+# The shortest text with a secret in it: `?key=x`.
+SHORTEST = 7
 
 # In what is in small letters.
 API = re.compile(rb"api[-_]?key")
@@ -41,6 +61,23 @@ def secrets(data: bytes) -> bytes:
     if escaped(data):
         data = plain(data)
     return KEYS.sub(blank, data) if named(data.lower()) else data
+
+
+def without_secrets(text: str) -> str:
+    """Return plain text without keys and without the secrets of URLs; the same object when there are none."""
+    if len(text) < SHORTEST:
+        return text
+    data = text.encode("utf-8", "surrogatepass")
+    if named(data.lower()):
+        text = KEYS.sub(blank, data).decode("utf-8", "surrogatepass")
+    if "=" in text or "@" in text:
+        text = URL_SECRETS.sub(lambda found: f"{found[1] or found[2]}[redacted]", text)
+    return text
+
+
+def without_keys(data: bytes) -> bytes:
+    """Return the JSON of an error without keys that it repeats; the same object when there are none."""
+    return TOKENS.sub(blank, data) if named(data.lower()) else data
 
 
 def suspicious(data: bytes) -> bool:

@@ -13,6 +13,7 @@ from ..errors import Forbidden, OproxyError, Overloaded, RateLimited, Unauthoriz
 from ..policy import credentials
 from ..policy.books import Books
 from ..policy.limit import Charge, duration
+from ..policy.printable import utf8_text
 from ..settings import Settings
 from .accounts import unavailable
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
@@ -40,7 +41,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     path = request.path
     headers = request.headers
     books.address = address = request.remote or ""
-    books.agent = words(headers.get("user-agent", ""))
+    books.agent = utf8_text(headers.get("user-agent", "")[:200])
     if path.startswith(("/v1/", *OLLAMA)) and not path.startswith(("/v1/health", "/v1/organization/")):
         books.endpoint = endpoint_of(request)
         if request.app.get(RECORDER) is not None:
@@ -60,7 +61,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     if caller is None:
         caller = Caller(name=credentials.mask(secret) if secret else "", address=address)
     books.caller = caller
-    books.tag = words(headers.get("x-oproxy-tag", ""))
+    books.tag = utf8_text(headers.get("x-oproxy-tag", "")[:200])
     if caller.key is not None:
         credentials.check_endpoint(caller.key, path)
     if not caller.admin and (restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))):
@@ -127,12 +128,6 @@ def slowed(request: web.Request, error: Unauthorized, settings: Settings, addres
         f"Too many requests with an invalid API key from your address. Please try again in {duration(verdict.wait)}.",
         wait=verdict.wait,
     )
-
-
-def words(text: str) -> str:
-    """Return a header's value as text: what is no UTF-8 as question marks, and not too long."""
-    text = text[:200]
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def endpoint_of(request: web.Request) -> str:

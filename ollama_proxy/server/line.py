@@ -6,19 +6,21 @@ import functools
 import time
 
 from ..policy.books import Books
+from ..policy.printable import line_text
+from ..policy.redact import without_secrets
 
 __all__ = ["request_line"]
 
 
 def request_line(method: str, path: str, books: Books, now: float) -> str:
     """Return e.g. `14:03:05 POST /v1/chat/completions gpt-4o → ollama/smollm2 200 21+8 tokens, first 12 ms, 55 ms`."""
-    parts = [clock(int(now)), method, clean(path)]
+    parts = [clock(int(now)), method, line_text(path)]
     if books.asked:
-        served = f"{books.backend}/{books.served}" if books.served else "?"
-        parts.append(f"{clean(books.asked)} → {served}")
+        served = f"{books.backend}/{line_text(books.served)}" if books.served else "?"
+        parts.append(f"{line_text(books.asked)} → {served}")
     parts.append(str(books.status))
     if books.code:
-        parts.append(books.code)
+        parts.append(line_text(books.code))
     figures = []
     if books.usage is not None:
         about = "" if books.usage.exact else "~"
@@ -27,13 +29,7 @@ def request_line(method: str, path: str, books: Books, now: float) -> str:
         figures.append(f"first {duration(books.first - books.started)}")
     if books.ended is not None:
         figures.append(duration(books.ended - books.started))
-    return f"{' '.join(parts)} {', '.join(figures)}"
-
-
-def clean(text: str) -> str:
-    """Take control characters out of what a client sent: it ends up on a terminal."""
-    text = text[:200]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    return without_secrets(f"{' '.join(parts)} {', '.join(figures)}")
 
 
 @functools.lru_cache(maxsize=4)

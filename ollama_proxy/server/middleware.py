@@ -28,6 +28,8 @@ from ..errors import (
 from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
+from ..policy.printable import header_text, line_text, utf8_text
+from ..policy.redact import without_keys, without_secrets
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
 from .dialects import dialect_of
@@ -134,11 +136,14 @@ async def finished(request: web.Request, response: web.StreamResponse, books: Bo
 
 
 def tell(request: web.Request, books: Books, answer: object) -> None:
-    """Say the request's one line, and record it."""
+    """Record a request, and print its line. Neither has any bearing on the answer."""
     app = request.app
-    app[SAY](request_line(request.method, request.path, books, app[WALL]()))
-    if books.endpoint and (recorder := app.get(RECORDER)) is not None:
-        record(recorder, request, answer)
+    try:
+        if books.endpoint and (recorder := app.get(RECORDER)) is not None:
+            record(recorder, request, answer)
+        app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+    except Exception:
+        log.exception("request %s was answered, but not recorded or printed", books.id)
 
 
 async def guarded(request: web.Request, handler: Handler, settings: Settings) -> web.StreamResponse:
@@ -204,7 +209,7 @@ def known_host(host: str, allowed: tuple[str, ...], certified: tuple[str, ...]) 
 
 def printable(text: str) -> str:
     """Quote a header's value for a message: short and without control characters."""
-    return repr(text[:100])
+    return f"'{line_text(utf8_text(text), 100)}'"
 
 
 def origin_known(request: web.Request, origin: str, allowed: tuple[str, ...]) -> bool:
@@ -252,7 +257,7 @@ def head(request: web.Request) -> dict[str, str]:
     if limits is not None:
         headers |= limit.headers(limits)
     if books.ignored:
-        headers["x-oproxy-ignored"] = header_text(", ".join(books.ignored))
+        headers["x-oproxy-ignored"] = header_text(without_secrets(", ".join(books.ignored)))
     if miss := books.notes.get("schema_miss") or books.notes.get("tool_miss"):
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
     if judge := books.notes.get("moderation"):
@@ -272,19 +277,12 @@ def head(request: web.Request) -> dict[str, str]:
     return headers
 
 
-def header_text(text: str) -> str:
-    """Make text fit for a header: printable ASCII, not too long. What a client named may hold anything."""
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
-    return text[:500]
-
-
 def error_response(error: OproxyError, request: web.Request) -> web.Response:
     """Write a refusal in the form of the API that was asked."""
     dialect = dialect_of(request.path, request.headers)
     response = web.Response(
         status=dialect.status(error),
-        body=msgspec.json.encode(dialect.body(error, request[BOOKS].id)),
+        body=without_keys(msgspec.json.encode(dialect.body(error, request[BOOKS].id))),
         content_type="application/json",
         headers=error.headers,
     )
