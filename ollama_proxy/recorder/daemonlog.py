@@ -13,8 +13,10 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
-from ..policy.redact import secrets
+from ..policy.printable import json_text, utf8_text
+from ..policy.redact import secrets, without_secrets
 from .pump import Pump
 from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
@@ -53,11 +55,18 @@ class JsonFormatter(logging.Formatter):
             at=iso(record.created),
             level=record.levelname.lower(),
             logger=record.name,
-            message=record.getMessage(),
+            message=without_secrets(record.getMessage()),
             request=str(getattr(record, "request_id", "") or request_id.get()),
-            exception=exception,
+            exception=without_secrets(exception),
         )
-        return secrets(msgspec.json.encode(said)).decode()
+        try:
+            line = msgspec.json.encode(said)
+        except UnicodeEncodeError:
+            # Bytes from outside that are no UTF-8.
+            line = msgspec.json.encode(
+                structs.replace(said, message=utf8_text(said.message), exception=utf8_text(exception))
+            )
+        return json_text(secrets(line).decode())
 
 
 class JsonHandler(logging.Handler):

@@ -127,8 +127,12 @@ class Pump(Generic[T]):
 
     def _step(self, chores: Iterator[None] | None) -> Iterator[None] | None:
         """Go on with the chores; return None when there are no more."""
-        chores = self._chores() if chores is None else chores
-        return chores if next(chores, self) is None else None
+        try:
+            chores = self._chores() if chores is None else chores
+            return chores if next(chores, self) is None else None
+        except Exception:
+            log.exception("a log could not be looked after")
+            return None
 
     def _one(self, count: int) -> None:
         """Work on so many items."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from ..account import Entry
+from ..policy.printable import utf8_text
 from ..policy.redact import secrets, suspicious
 from .assemble import assemble
 from .body import Body, kept
@@ -38,6 +40,9 @@ OFFSETS = 200
 PIECE = 400
 # Seconds between two complaints.
 QUIET = 60.0
+# Epoch seconds of the year 3000: `time.gmtime` ends somewhere, and not everywhere at the same year.
+LAST = 32_503_680_000
+LARGEST = 2**63 - 1
 
 
 class Record(msgspec.Struct):
@@ -110,6 +115,7 @@ class Recorder:
         self._written = self._failed = self._told = 0
         self._complained = 0.0
         self._moved = False
+        self._reduced: Counter[str] = Counter()
         self._redact: tuple[str, ...] | None = None
         self._patterns = Patterns(())
         self._bad = ""
@@ -159,6 +165,11 @@ class Recorder:
             self._written, self._pump.dropped + self._failed, self._pump.waiting, self._file.error or self._bad
         )  # fmt: skip
 
+    @property
+    def reduced(self) -> dict[str, int]:
+        """How many lines had to be written without their bodies, by the error that made it so."""
+        return dict(self._reduced)
+
     def reopen(self) -> None:
         """Write to the path anew: somebody has moved the file away (logrotate, then SIGHUP)."""
         self._moved = True
@@ -192,14 +203,32 @@ class Recorder:
         self._complain()
 
     def _safely(self, item: Record) -> bytes:
-        """Return the line of a request; nothing when it cannot be made, which is counted."""
+        """Return the line of a request. If it cannot be made, the line has no bodies and names the reason; whatever a
+        client has sent, it does not keep its request out of the log."""
         try:
             return self._line(item)
+        except Exception as exc:
+            reason = type(exc).__name__
+            self._reduced[reason] += 1
+            if self._reduced[reason] == 1:
+                log.warning("A request is recorded without its bodies (%s): %s", reason, item.entry.id)
+        try:
+            return self._reduced_line(item, reason)
         except Exception:
-            # Whatever a client has sent must not end the thread that records the others.
             self._failed += 1
             log.exception("a request could not be recorded")
             return b""
+
+    def _reduced_line(self, item: Record, reason: str) -> bytes:
+        entry = item.entry
+        line = Line(
+            at=self._iso(number_of(entry.at)),
+            entry=Entry(**{name: writable(getattr(entry, name)) for name in Entry.__struct_fields__}),
+            method=utf8_text(str(item.method)),
+            path=utf8_text(str(item.path)),
+            altered={"request": ("none", reason), "answer": ("none", reason)},
+        )
+        return secrets(self._encode(line)) + b"\n"
 
     def _complain(self) -> None:
         """Say in the daemon's log that lines are lost, but not for each."""
@@ -263,6 +292,23 @@ class Recorder:
             # Under load many requests share a second.
             self._second, self._shown = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._shown}.{int((at - second) * 1000):03d}Z"
+
+
+def writable(value: Any) -> Any:
+    """Return a value of an entry as JSON can hold it."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return max(-LARGEST, min(value, LARGEST))
+        case float():
+            return number_of(value)
+    return utf8_text(str(value))
+
+
+def number_of(value: float) -> float:
+    """Return a time that is one; 0 for what is none."""
+    return value if 0 <= value < LAST else 0.0
 
 
 def iso(at: float) -> str:

@@ -85,6 +85,8 @@ def accounts(app: web.Application) -> dict[str, Any]:
         out["store"] = {"ok": False, "error": away.error, "since": away.since}
     if (recorder := app.get(RECORDER)) is not None:
         out["recorder"] = recorder.state._asdict()
+        if recorder.reduced:
+            out["recorder"]["reduced"] = recorder.reduced
     if engine.snapshot.settings.limits.url:
         shared = clerk.gate.limiter.presence
         out["limits"] = {"shared": True, "ok": not shared.away, "error": shared.error, "since": shared.since}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import istr
 
+from ..policy.printable import utf8_text
 from ..recorder import Record, Recorder
 from .keys import BODY, BOOKS, CHUNKS
 
@@ -26,11 +27,11 @@ def record(recorder: Recorder, request: web.Request, answer: object) -> None:
         Record(
             entry=books.entry,
             method=request.method,
-            path=request.path,
+            path=utf8_text(request.path),
             request=request.get(BODY, b""),
             answer=bytes(answer) if isinstance(answer, bytes | bytearray) else None,
             chunks=[(at - start, data) for at, data in chunks],
             ignored=books.ignored,
-            headers={name: value for name in KEPT if (value := headers.get(name)) is not None},
+            headers={name: utf8_text(value) for name in KEPT if (value := headers.get(name)) is not None},
         )
     )

@@ -4,6 +4,8 @@ whose work it is found out anew.
 
 from __future__ import annotations
 
+import logging
+
 from aiohttp import web
 
 from ..account import Caller
@@ -15,6 +17,8 @@ from .keys import CLERK, CLOCK, KEYRING, MEMORY, NEW_ID, RECORDER, SAY, WALL
 from .line import request_line
 
 __all__ = ["caller_again", "close_books", "open_books"]
+
+log = logging.getLogger(__name__)
 
 
 def open_books(app: web.Application, endpoint: str, *, id: str = "") -> Books:
@@ -32,13 +36,16 @@ async def close_books(
     """Close the books of work that has ended, and record it. `aloud`: say its line, as of a request."""
     books.status, books.ended = status, app[CLOCK]()
     await app[CLERK].close(books)
-    if aloud:
-        app[SAY](request_line("POST", books.endpoint, books, app[WALL]()))
     if books.entry is not None and (recorder := app.get(RECORDER)) is not None:
         headers = {"user-agent": books.agent} if books.agent else {}
         recorder.record(
             Record(books.entry, "POST", books.endpoint, body, answer=answer, ignored=books.ignored, headers=headers)
         )
+    if aloud:
+        try:
+            app[SAY](request_line("POST", books.endpoint, books, app[WALL]()))
+        except Exception:
+            log.exception("the line of %s could not be printed", books.id)
 
 
 def caller_again(app: web.Application, owner: str, before: Caller) -> Caller:

@@ -6,12 +6,15 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ollama_proxy.account import Entry
 from ollama_proxy.recorder import Record, Recorder
@@ -307,3 +310,73 @@ def test_work_that_fails_ends_neither_the_thread_nor_the_count() -> None:
     pump.put(5)
     pump.close()
     assert (seen[-1], pump.waiting) == (5, 0)
+
+
+# --- whatever comes -----------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
+BYTES = st.binary(max_size=60) | TEXT.map(lambda text: text.encode("utf-8", "surrogatepass"))
+ODD = st.floats() | st.integers(-(2**70), 2**70)
+RECORDS = st.builds(
+    Record,
+    entry=st.builds(
+        Entry, id=TEXT, at=ODD, endpoint=TEXT, status=st.integers(-(2**70), 2**70), asked=TEXT, served=TEXT, tag=TEXT,
+        caller=TEXT, client=TEXT, code=st.none() | TEXT, total=ODD, first=st.none() | ODD, prompt=st.integers(0, 2**70),
+    ),
+    method=TEXT,
+    path=TEXT,
+    request=BYTES,
+    answer=st.none() | BYTES,
+    chunks=st.lists(st.tuples(ODD, BYTES), max_size=3),
+    ignored=st.lists(TEXT, max_size=2).map(tuple),
+    headers=st.dictionaries(TEXT, TEXT, max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(RECORDS, min_size=1, max_size=4))
+def test_every_request_is_a_line_of_the_log_whatever_is_in_it(items: list[Record]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(Path(folder), **OPTIONS)
+        for each in items:
+            recorder.record(each)
+        recorder.record(item())
+        recorder.close()
+        lines = (Path(folder) / "requests.jsonl").read_bytes().decode().split("\n")
+        assert recorder.state.dropped == 0
+        assert recorder.state.written == len(items) + 1
+        assert len([json.loads(line) for line in lines if line]) == len(items) + 1
+
+
+def test_a_request_that_cannot_be_recorded_whole_is_recorded_without_its_bodies(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = log()
+    odd = item(headers={"user-agent": "x\udcff"})
+    recorder.record(odd)
+    recorder.record(odd)
+    recorder.record(item())
+    recorder.close()
+    first, _, last = log.lines
+    assert first["entry"]["id"] == "req_1"
+    assert first["altered"] == {"request": ["none", "UnicodeEncodeError"], "answer": ["none", "UnicodeEncodeError"]}
+    assert last["request"] == {"model": "gpt-4o"}
+    assert recorder.state == (3, 0, 0, "")
+    assert recorder.reduced == {"UnicodeEncodeError": 2}
+    # Told once, in a line.
+    assert [each.exc_info for each in caplog.records] == [None]
+
+
+def test_a_log_that_cannot_be_looked_after_is_still_written() -> None:
+    taken: list[int] = []
+
+    def chores() -> Iterator[None]:
+        yield from ()
+        raise RuntimeError("no")
+
+    pump: Pump[int] = Pump(taken.extend, buffer=10, name="test", chores=chores)
+    for number in range(3):
+        assert pump.put(number)
+        assert pump.flush()
+    pump.close()
+    assert taken == [0, 1, 2]
