@@ -7,11 +7,11 @@ module knows what a command does.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -20,6 +20,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from .. import __version__
+from ..policy.printable import block_text
+from ..policy.redact import without_secrets
+from . import stdio
 
 __all__ = ["COMMANDS", "Row", "app", "load", "main"]
 
@@ -154,18 +157,23 @@ def root(
 
 def main() -> None:
     """Run the command line; the entry point of the `oproxy` command. Always ends the process."""
+    stdio.set_up()
     try:
         app(prog_name="oproxy")
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else 0 if exc.code is None else failed(str(exc.code))
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
     except Exception as exc:
-        sys.exit(ended(exc))
+        code = ended(exc)
+    sys.exit(stdio.finish(code))
 
 
 def ended(exc: Exception) -> int:
-    """Tell what stopped a command and return the exit status; what has no words for a person is a bug and raised."""
-    if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
-        quiet_stdout()
+    """Print what stopped a command and return the exit status. What has no words for a person is a bug and
+    raised."""
+    if isinstance(exc, BrokenPipeError):
+        # The reader has what it wanted (`oproxy logs | head`).
         return 1
     # The packages' own errors carry `message`, whichever layer they come from; importing them all here would cost
     # what the lazy table saves.
@@ -173,16 +181,12 @@ def ended(exc: Exception) -> int:
     if isinstance(message, str):
         return failed(message, getattr(exc, "exit_code", 1))
     if isinstance(exc, OSError):
-        return failed(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc))
+        return failed(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else exc.strerror or str(exc))
     raise exc
 
 
 def failed(message: str, code: int = 1) -> int:
     """Tell the person what went wrong; return the exit status."""
-    print(f"oproxy: {message}", file=sys.stderr)
+    with suppress(OSError, ValueError):
+        print(f"oproxy: {block_text(without_secrets(message))}", file=sys.stderr)
     return code
-
-
-def quiet_stdout() -> None:
-    """The reader of the pipe has left: let the interpreter's last flush go nowhere instead of complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

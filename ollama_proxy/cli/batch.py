@@ -7,20 +7,19 @@ watches it.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from .client import Api, ApiError, connect, run
 from .failure import Failure
-from .output import echo, errors, print_json, print_table, tell
+from .output import echo, errors, print_json, print_pairs, print_table, progress, tell
+from .plain import Bytes
 
 __all__ = ["app"]
 
@@ -84,17 +83,21 @@ def show(id: Id, as_json: Json = False, config: Config = None) -> None:
         print_json(batch)
         return
     counts, usage = batch["request_counts"], batch["usage"]
-    echo(f"{'id':<10} {batch['id']}")
-    for name in ("status", "endpoint", "model", "input_file_id", "output_file_id", "error_file_id"):
-        if batch[name]:
-            echo(f"{name.removesuffix('_file_id'):<10} {batch[name]}")
-    echo(f"{'requests':<10} {counts['completed']} of {counts['total']} answered, {counts['failed']} failed")
-    echo(f"{'tokens':<10} {usage['input_tokens']:,} in, {usage['output_tokens']:,} out")
-    for name in ("created", "in_progress", "finalizing", "cancelling", *sorted(OVER), "expires"):
-        if (at := batch[f"{name}_at"]) and not (name == "expires" and batch["status"] in OVER):
-            echo(f"{name.removesuffix('_progress'):<10} {when(at)}")
-    for each in faults(batch):
-        echo(f"{'error':<10} {each}")
+    names = ("id", "status", "endpoint", "model", "input_file_id", "output_file_id", "error_file_id")
+    times = ("created", "in_progress", "finalizing", "cancelling", *sorted(OVER), "expires")
+    print_pairs(
+        [
+            *((name.removesuffix("_file_id"), batch[name]) for name in names),
+            ("requests", f"{counts['completed']} of {counts['total']} answered, {counts['failed']} failed"),
+            ("tokens", f"{usage['input_tokens']:,} in, {usage['output_tokens']:,} out"),
+            *(
+                (name.removesuffix("_progress"), when(at))
+                for name in times
+                if (at := batch[f"{name}_at"]) and not (name == "expires" and batch["status"] in OVER)
+            ),
+            *(("error", each) for each in faults(batch)),
+        ]
+    )
 
 
 @app.command()
@@ -201,17 +204,15 @@ async def until_over(api: Api, id: str) -> dict[str, Any]:
     """Return a batch once it is over; show how far it is until then."""
     path = f"/v1/batches/{quote(id, safe='')}"
     batch: dict[str, Any] = await api.get(path)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     screen = errors()
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
-        bar = progress.add_task(batch["status"], total=None)
+    with progress(*columns, disable=not screen.is_terminal) as shown:
+        bar = shown.add_task(batch["status"], total=None)
         said = ""
         while True:
             counts = batch["request_counts"]
             answered = counts["completed"] + counts["failed"]
-            progress.update(bar, description=batch["status"], completed=answered, total=counts["total"] or None)
+            shown.update(bar, description=batch["status"], completed=answered, total=counts["total"] or None)
             if not screen.is_terminal and batch["status"] != said:
                 said = batch["status"]
                 tell(f"{said}, {answered} of {counts['total']}" if counts["total"] else said)
@@ -230,7 +231,7 @@ async def fetched(config: Path | None, id: str, output: Path | None, only_errors
             raise Failure(nothing(batch, only_errors))
         size = 0
         # Opened only when there is something to write.
-        with nullcontext(sys.stdout.buffer) if output is None else output.open("wb") as target:
+        with Bytes() if output is None else output.open("wb") as target:
             async for data in api.download(f"/v1/files/{file}/content"):
                 size += len(data)
                 await asyncio.to_thread(target.write, data)

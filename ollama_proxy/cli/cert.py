@@ -20,7 +20,7 @@ from .. import certs
 from ..certs import CertError, Pair
 from ..settings import Settings, load
 from .failure import Failure
-from .plain import echo, print_json, tell
+from .plain import confirm, echo, print_json, print_pairs, tell
 
 __all__ = ["app"]
 
@@ -141,9 +141,7 @@ def show(found: dict[str, Any]) -> None:
             ("expires", f"{until}, {found['days_left']} days left"),
             ("trusted", trust),
         ]
-        for name, value in pairs:
-            if value:
-                echo(f"{name:<8} {value}")
+        print_pairs(pairs)
     if found["missing"]:
         tell(f"It is not for {', '.join(found['missing'])}. `oproxy cert renew` issues one that is.")
     if found["problem"]:
@@ -172,9 +170,8 @@ def uninstall(
     removed = certs.remove()
     tell(f"The certificate in {certs.folder()} is removed." if removed else "There was no certificate.")
     if ca is None:
-        ca = sys.stdin.isatty() and typer.confirm(
-            "Take mkcert's CA out of this machine's trust stores, too? Other programs' certificates may need it.",
-            err=True,
+        ca = sys.stdin.isatty() and confirm(
+            "Take mkcert's CA out of this machine's trust stores, too? Other programs' certificates may need it."
         )
     if not ca:
         return
@@ -197,7 +194,7 @@ def issued(program: str, config: Path | None) -> None:
 
 def asked(question: str, yes: bool) -> None:
     """Ask a person; who runs us without a terminal has said by the command what is wanted."""
-    if not yes and sys.stdin.isatty() and not typer.confirm(question, default=True, err=True):
+    if not yes and sys.stdin.isatty() and not confirm(question, default=True):
         raise Failure("Nothing was done.")
 
 

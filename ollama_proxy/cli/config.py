@@ -24,6 +24,7 @@ from ..settings import ConfigError, Loaded, changes, default_path, load, parse_t
 from .failure import Failure
 from .gen_toml import commented_toml
 from .output import echo, print_json, print_table, tell
+from .plain import confirm
 
 __all__ = ["app"]
 
@@ -169,7 +170,7 @@ def edit(config: Config = None) -> None:
             if not sys.stdin.isatty():
                 raise
             tell(exc.message)
-            if not typer.confirm("Edit it again?", default=True, err=True):
+            if not confirm("Edit it again?", default=True):
                 raise Failure(f"{path} is not right; a running daemon keeps the settings it has.") from exc
         else:
             echo(f"{path} is right.")

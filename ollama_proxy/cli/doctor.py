@@ -23,7 +23,7 @@ from .findings_backends import check_backends, check_embedded
 from .findings_config import check_config, check_environment
 from .findings_daemon import check_clock, check_daemon, check_ports
 from .findings_files import check_certificate, check_logs, check_permissions, check_store
-from .output import console, echo, interactive, print_json, table, tell
+from .output import console, interactive, print_json, print_row, table, tell
 
 __all__ = ["CHECKS", "doctor"]
 
@@ -89,10 +89,10 @@ def scene_of(env: Mapping[str, str]) -> Scene:
 def show(found: Sequence[Finding]) -> None:
     """Print a table for a person (the remedy below its fault), lines with tabs for a pipe."""
     if not interactive():
-        echo("STATE\tCHECK\tWHAT\tWHERE\tREMEDY")
+        print_row(("STATE", "CHECK", "WHAT", "WHERE", "REMEDY"))
         for each in found:
             cells = (each.state, each.check, each.what, each.where, each.remedy)
-            echo("\t".join(" ".join(cell.split()) for cell in cells))
+            print_row(cells)
         return
     made = table(("", "CHECK", ""), [])
     before = ""

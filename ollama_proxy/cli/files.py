@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -17,11 +16,13 @@ from urllib.parse import quote
 
 import aiohttp
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from ..policy.printable import line_text
 from .client import Api, ApiError, connect, run
 from .failure import Failure
-from .output import echo, errors, interactive, print_json, print_table, size, tell
+from .output import echo, errors, print_json, print_pairs, print_table, progress, size, tell
+from .plain import Bytes
 
 __all__ = ["app"]
 
@@ -94,13 +95,10 @@ def bar(name: str, total: int) -> Iterator[Told]:
     if not errors().is_terminal:
         yield lambda count: None
         return
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=errors(), transient=True) as progress:
-        task = progress.add_task(name[:40], total=total)
-        yield lambda count: progress.update(task, advance=count)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with progress(*columns, transient=True) as shown:
+        task = shown.add_task(line_text(name, 40), total=total)
+        yield lambda count: shown.update(task, advance=count)
 
 
 async def in_one(api: Api, path: Path, length: int, purpose: str, told: Told) -> Any:
@@ -185,8 +183,7 @@ def show(id: Id, as_json: Json = False, config: Config = None) -> None:
         ("created", day(row["created_at"])),
         ("expires", day(row["expires_at"]) or "never"),
     ]
-    for name, value in pairs:
-        echo(f"{name:<7}  {value}" if interactive() else f"{name}\t{value}")
+    print_pairs(pairs, tabs=True)
 
 
 async def fetched(config: Path | None, id: str) -> Any:
@@ -215,9 +212,9 @@ async def downloaded(config: Path | None, id: str, output: Path | None, force: b
     async with connect(config) as api:
         row = await api.get(path_of(id))
         if output == Path("-"):
-            async for data in api.download(f"{path_of(id)}/content"):
-                sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            with Bytes() as out:
+                async for data in api.download(f"{path_of(id)}/content"):
+                    out.write(data)
             return
         path = output or Path(plain_name(row["filename"], row["id"]))
         if path.is_dir():

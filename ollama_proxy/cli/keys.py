@@ -21,7 +21,8 @@ from ..pricing import costs_money
 from ..settings import Settings
 from .client import connect, load_settings, run
 from .failure import Failure
-from .output import echo, interactive, print_json, print_table, tell
+from .output import echo, interactive, print_json, print_pairs, print_table, tell
+from .plain import confirm
 
 __all__ = ["app"]
 
@@ -148,8 +149,7 @@ def show(key: Which, as_json: Json = False, config: Config = None) -> None:
             + (f"${used['listed'] / 1e9:,.4f}" if used["listed"] is not None else "unknown"),
         ),
     ]
-    for name, value in pairs:
-        echo(f"{name:<10} {value}")
+    print_pairs(pairs)
 
 
 @app.command("set")
@@ -205,7 +205,7 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise Failure(f"Removing {', '.join(keys)} needs a yes: call it with --yes.")
-        typer.confirm(f"Remove {', '.join(keys)} for good?", abort=True)
+        confirm(f"Remove {', '.join(keys)} for good?", abort=True)
     for key in keys:
         run(removed(config, key))
         tell(f"The key {key} is removed.")

@@ -31,7 +31,7 @@ from .logs_filter import Filter, status_test, words
 from .logs_prune import prune_logs
 from .logs_show import show_request
 from .logs_table import meant, print_row, print_rows, remember
-from .plain import echo, tell
+from .plain import confirm, echo, print_json_line, tell
 
 __all__ = ["app"]
 
@@ -106,7 +106,7 @@ def logs(
     for line in coming:
         found = head(line)
         if found is not None and wanted.admits(found.entry, line):
-            put(line) if as_json else print_row(found.entry)
+            print_json_line(line) if as_json else print_row(found.entry)
 
 
 def listed(log: Path, wanted: Filter, count: int, config: Path | None, *, as_json: bool) -> None:
@@ -114,7 +114,7 @@ def listed(log: Path, wanted: Filter, count: int, config: Path | None, *, as_jso
     found = list(islice(chosen(log, wanted), count))
     if as_json:
         for _, line in reversed(found):
-            put(line)
+            print_json_line(line)
         return
     if found:
         print_rows([entry for entry, _ in found])
@@ -129,11 +129,6 @@ def chosen(log: Path, wanted: Filter) -> Iterator[tuple[Entry, bytes]]:
             return
         if wanted.admits(entry, line):
             yield entry, line
-
-
-def put(line: bytes) -> None:
-    sys.stdout.write(line.decode("utf-8", "replace") + "\n")
-    sys.stdout.flush()
 
 
 def nothing(log: Path, config: Path | None) -> str:
@@ -202,7 +197,7 @@ def prune(
     if everything and not yes:
         if not sys.stdin.isatty():
             raise Failure("Removing all logs needs a yes: call it with --yes.")
-        typer.confirm(f"Remove all logs in {folder} for good?", abort=True)
+        confirm(f"Remove all logs in {folder} for good?", abort=True)
     gone, freed = prune_logs([folder / name for name in (FILE, DAEMON_FILE)], limit)
     tell(f"Removed {gone} lines, {freed}." if gone else "There was nothing to remove.")
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..account import NANO, Entry
+from ..policy.printable import block_text, line_text
 from ..recorder.assemble import assemble
 from ..recorder.read import Found, find
 from .client import Api, ApiError, connect
@@ -23,7 +24,6 @@ from .logs_said import answer_sections
 from .logs_table import seconds
 from .output import console, echo, interactive, print_json, print_table
 from .plain import paint
-from .session import printable
 from .usage_show import money
 
 __all__ = ["Outcome", "Wanted", "replayed"]
@@ -186,8 +186,8 @@ async def complete(outcome: Outcome, log: Path, id: str) -> None:
 def text_of(answer: Any) -> str:
     sections = list(answer_sections(answer)) if answer is not None else []
     if len(sections) == 1 and sections[0].title in ("assistant", "answer"):
-        return printable(sections[0].text)
-    return "\n\n".join(f"[{each.title}]\n{printable(each.text)}" for each in sections)
+        return block_text(sections[0].text)
+    return "\n\n".join(f"[{line_text(each.title)}]\n{block_text(each.text)}" for each in sections)
 
 
 def error_of(answer: Any) -> str:
@@ -227,12 +227,14 @@ def show(outcomes: Sequence[Outcome], *, diff: bool) -> None:
     elif interactive():
         columns = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False, header_style="bold")
         for each in outcomes:
-            columns.add_column(f"{each.title}: {each.model}", overflow="fold", ratio=1)
-        columns.add_row(*(Text(each.error or each.text, style="red" if each.error else "") for each in outcomes))
+            columns.add_column(Text(line_text(f"{each.title}: {each.model}")), overflow="fold", ratio=1)
+        columns.add_row(
+            *(Text(block_text(each.error or each.text), style="red" if each.error else "") for each in outcomes)
+        )
         console().print(columns, soft_wrap=False)
     else:
         for each in outcomes:
-            echo(f"--- {each.title}: {each.model}")
+            echo("--- ", line_text(f"{each.title}: {each.model}"))
             echo(each.error or each.text)
 
 

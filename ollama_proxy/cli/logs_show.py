@@ -8,16 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from rich.markdown import Markdown
-from rich.rule import Rule
 from rich.text import Text
 
 from ..account import Entry
+from ..policy.printable import block_text, line_text
 from ..recorder.read import Found
 from .logs_said import answer_sections, request_sections
-from .logs_table import clean, seconds
-from .output import console, echo, interactive, print_json
-from .session import printable
+from .logs_table import seconds
+from .output import console, echo, interactive, markdown, print_json, print_row, rule
 from .usage_show import money
 
 __all__ = ["show_request"]
@@ -34,20 +32,20 @@ def show_request(found: Found, *, as_json: bool) -> None:
     sections = [*request_sections(found), *answer_sections(found.answer)]
     if not interactive():
         for name, text in pairs:
-            echo(f"{name}\t{' '.join(text.split())}")
+            print_row((name, text))
         for section in sections:
-            echo(f"\n--- {section.title}")
-            echo(printable(section.text))
+            echo(f"\n--- {line_text(section.title)}")
+            echo(section.text)
         return
     screen = console()
     for name, text in pairs:
-        screen.print(Text.assemble((f"{name:<9} ", "dim"), text))
+        screen.print(Text.assemble((f"{name:<9} ", "dim"), line_text(text, None)))
     for section in sections:
         screen.print()
-        style = COLOURS.get(section.title.split()[0], "blue")
-        screen.print(Rule(section.title, align="left", style=style), soft_wrap=False)
-        text = printable(section.text)
-        screen.print(Markdown(text) if section.markdown else Text(text), soft_wrap=False)
+        style = COLOURS.get(section.title.partition(" ")[0], "blue")
+        screen.print(rule(section.title, style), soft_wrap=False)
+        text = block_text(section.text)
+        screen.print(markdown(text) if section.markdown else Text(text), soft_wrap=False)
 
 
 def books(found: Found) -> Iterator[tuple[str, str]]:
@@ -55,16 +53,22 @@ def books(found: Found) -> Iterator[tuple[str, str]]:
     entry = found.entry
     yield "id", entry.id
     yield "time", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.at))
-    yield "request", f"{found.method} {clean(found.path)}{', streamed' if entry.stream else ''}"
-    yield "model", clean(f"{entry.asked} → {entry.backend}/{entry.served}" if entry.served else entry.asked)
+    yield "request", f"{found.method} {line_text(found.path)}{', streamed' if entry.stream else ''}"
+    yield "model", line_text(f"{entry.asked} → {entry.backend}/{entry.served}" if entry.served else entry.asked)
     yield "status", f"{entry.status} {entry.code}" if entry.code else str(entry.status)
-    yield "caller", ", ".join(filter(None, (clean(entry.caller), entry.key, entry.address, clean(entry.client))))
-    yield "tag", clean(entry.tag)
+    yield (
+        "caller",
+        ", ".join(filter(None, (line_text(entry.caller), entry.key, entry.address, line_text(entry.client)))),
+    )
+    yield "tag", line_text(entry.tag)
     yield "tokens", tokens(entry)
     yield "times", times(found)
     yield "cost", "" if entry.cost is None else money(entry.cost)
-    yield "list", "" if entry.listed is None else " on ".join(filter(None, (money(entry.listed), clean(entry.asked))))
-    yield "ignored", clean(", ".join(found.ignored))
+    yield (
+        "list",
+        "" if entry.listed is None else line_text(" on ".join(filter(None, (money(entry.listed), entry.asked)))),
+    )
+    yield "ignored", line_text(", ".join(found.ignored))
     for side, done in found.altered.items():
         yield "kept", f"the {side} not as it was: {', '.join(WORDS.get(word, word) for word in done)}"
 

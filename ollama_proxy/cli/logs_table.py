@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from ..account import Entry
+from ..policy.printable import line_text, padded
 from ..recorder.read import Found, entries, find
 from .failure import Failure
 from .output import echo, interactive, print_table
 from .plain import paint
+from .plain import print_row as print_cells
 from .usage_show import money
 
 __all__ = ["HEADERS", "cells", "meant", "print_row", "print_rows", "remember", "seconds", "short"]
@@ -53,19 +55,14 @@ def cells(number: int | None, entry: Entry) -> tuple[str, ...]:
         "" if number is None else str(number),
         time.strftime("%H:%M:%S" if today else "%m-%d %H:%M:%S", at),
         short(entry.id),
-        clean(served or entry.endpoint),
-        f"{entry.status} {entry.code}" if entry.code else str(entry.status),
+        line_text(served or entry.endpoint),
+        line_text(f"{entry.status} {entry.code}" if entry.code else str(entry.status)),
         f"{about}{entry.prompt}+{entry.completion}" if entry.prompt or entry.completion else "",
         seconds(entry.first),
         seconds(entry.total),
         "" if entry.listed is None else money(entry.listed),
-        clean(entry.caller),
+        line_text(entry.caller),
     )
-
-
-def clean(text: str) -> str:
-    """Take control characters out of what a client sent: it ends up on a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def print_rows(found: Sequence[Entry]) -> None:
@@ -78,11 +75,10 @@ def print_row(entry: Entry) -> None:
     """Print one more request under a table."""
     row = cells(None, entry)
     if not interactive():
-        echo("\t".join(row))
+        print_cells(row)
         return
     parts = [
-        f"{cell:>{width}}" if index in RIGHT else f"{cell:<{width}}"
-        for index, (cell, width) in enumerate(zip(row, WIDTHS, strict=True))
+        padded(cell, width, right=index in RIGHT) for index, (cell, width) in enumerate(zip(row, WIDTHS, strict=True))
     ]
     echo(paint("  ".join(parts).rstrip(), fg="red" if entry.status >= 400 else None))
 

@@ -13,21 +13,15 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from .. import configfile
+from ..policy.printable import line_text
 from ..settings import default_path
 from .client import Api, connect, load_settings, run
 from .failure import Failure
-from .output import echo, errors, interactive, print_json, print_table, size, tell
+from .output import echo, errors, print_json, print_pairs, print_table, progress, size, tell
+from .plain import confirm
 
 __all__ = ["alias", "app"]
 
@@ -59,7 +53,9 @@ def list_models(
     aliases: dict[str, str] = found["aliases"]
     if names:
         for name in [*(short(row["id"]) for row in found["models"]), *aliases]:
-            echo(name)
+            # With another one than it is, nothing could be asked.
+            if name.isprintable():
+                echo(name)
         return
     rows = [
         (
@@ -81,7 +77,7 @@ def list_models(
     elif not found["unreachable"]:
         tell("No models are installed. Fetch one: oproxy models pull smollm2-135m")
     for backend, why in found["unreachable"].items():
-        tell(f"{backend}: {why}")
+        tell(f"{backend}: {line_text(why, None)}")
     if not rows and found["unreachable"]:
         raise typer.Exit(1)
 
@@ -118,10 +114,7 @@ def show(model: Model, as_json: Json = False, config: Config = None) -> None:
         ("loaded", "yes" if row["loaded"] else "no"),
         ("aliases", ", ".join(row["aliases"]) or None),
     ]
-    width = max(len(name) for name, _ in pairs)
-    for name, value in pairs:
-        if value not in (None, ""):
-            echo(f"{name:<{width}}  {value}" if interactive() else f"{name}\t{value}")
+    print_pairs(pairs, tabs=True)
 
 
 async def shown(config: Path | None, model: str) -> dict[str, Any]:
@@ -183,20 +176,17 @@ async def pulled(config: Path | None, model: str, backend: str | None) -> None:
 
 async def with_bars(api: Api, body: dict[str, Any]) -> None:
     """Show a bar for each file."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=errors()) as progress:
+    with progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as shown:
         bars: dict[str, TaskID] = {}
         last = ""
         async for step in api.lines("/oproxy/pull", body):
             digest, status = step.get("digest"), step["status"]
             if digest and step.get("total"):
                 if digest not in bars:
-                    bars[digest] = progress.add_task(status, total=step["total"])
-                progress.update(bars[digest], completed=step.get("completed") or 0)
+                    bars[digest] = shown.add_task(line_text(status, 40), total=step["total"])
+                shown.update(bars[digest], completed=step.get("completed") or 0)
             elif status != last:
-                progress.console.print(status, markup=False)
+                shown.console.print(line_text(status))
             last = status
 
 
@@ -208,7 +198,8 @@ async def with_lines(api: Api, body: dict[str, Any]) -> None:
         tenth = completed * 10 // total if total else -1
         if (step["status"], tenth) not in said:
             said.add((step["status"], tenth))
-            tell(f"{step['status']} {tenth * 10} % of {size(total)}" if total else step["status"])
+            said_now = line_text(step["status"])
+            tell(f"{said_now} {tenth * 10} % of {size(total)}" if total else said_now)
 
 
 @app.command()
@@ -221,7 +212,7 @@ def rm(
     if not yes:
         if not sys.stdin.isatty():
             raise Failure(f"Removing {model} needs a yes: call it with --yes.")
-        typer.confirm(f"Remove {model} for good?", abort=True)
+        confirm(f"Remove {model} for good?", abort=True)
     run(removed(config, model))
     tell(f"{model} is removed.")
 

@@ -12,10 +12,11 @@ import msgspec
 import platformdirs
 from msgspec import Struct
 
+from ..policy.printable import line_text
 from .client import Api, ApiError
 from .failure import Failure
 from .output import tell
-from .session import Session, printable
+from .session import Session
 
 __all__ = ["remember", "remembered", "resume"]
 
@@ -110,5 +111,4 @@ def show(session: Session) -> None:
     for turn in session.turns[-2:]:
         content = turn["content"]
         text = content if isinstance(content, str) else " ".join(part.get("text", "[image]") for part in content)
-        line = " ".join(printable(text).split())
-        tell(f"{'>>>' if turn['role'] == 'user' else '   '} {line[:SHOWN]}{'…' if len(line) > SHOWN else ''}")
+        tell(f"{'>>>' if turn['role'] == 'user' else '   '} {line_text(text, SHOWN)}")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -27,6 +28,8 @@ from .. import __version__, certs, daemon
 from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
+from ..policy.printable import block_text, line_text, log_text
+from ..policy.redact import without_secrets
 from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
@@ -37,7 +40,7 @@ from ..server.run import Ending, calm, is_loopback, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, Settings, load
 from .failure import Failure
-from .plain import echo, interactive, paint, size
+from .plain import Painted, echo, interactive, paint, painted, size, write
 
 __all__ = ["serve"]
 
@@ -47,6 +50,8 @@ LOG_SIZE = 5_000_000
 LOG_SHARE = 2 * DETACHED_SHARE
 # How many model names of a backend the banner shows.
 NAMES = 6
+# Characters of such a name.
+WIDEST = 60
 
 COLOURS = {"up": "green", "idle": "cyan", "down": "red"}
 
@@ -179,7 +184,9 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     """Set up logging; return what prints a line to the person, or to the log file of a daemon in the background."""
     level = settings.server.log_level
     if log_file is None:
-        logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setFormatter(LogFormat("%(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=level.upper(), handlers=[terminal])
         quiet_libraries()
         for shown in logging.getLogger().handlers:
             shown.addFilter(lambda record: record.name != STATE)
@@ -198,22 +205,38 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
 
 
 class LogFormat(logging.Formatter):
-    """The lines a person would see in the foreground stay as they are; the rest says when and who."""
+    """The lines a person would see in the foreground stay as they are; the rest says when and who. What stands in a
+    message is one line, whoever chose its words."""
 
     LINES = "oproxy.lines"
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage() if record.name == self.LINES else super().format(record)
+        return line_text(record.getMessage(), None) if record.name == self.LINES else super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = log_text(without_secrets(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        # Indented, so that no line of it can be taken for one of the log.
+        return indent(block_text(without_secrets(super().formatException(ei))), "    ")
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return indent(block_text(without_secrets(super().formatStack(stack_info))), "    ")
 
 
 def quiet_libraries() -> None:
-    """A client that hangs up or sends nonsense is no error of ours, so the server library need not report it."""
+    """A client that hangs up or sends nonsense is no error of ours, so the server library need not report it. Nor is
+    a log line that cannot be written reported where it could not be written."""
+    logging.raiseExceptions = False
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+# The disk is full, the reader has gone, the stream is closed, or there is none.
+UNWRITABLE = (OSError, ValueError, AttributeError)
 # Lines of requests that end within so many seconds are written to the terminal in one go.
 TOGETHER = 0.02
 
@@ -233,8 +256,8 @@ class Voice:
         if self._silent:
             return
         try:
-            sys.stdout.write(f"{text}\n")
-        except OSError:
+            write(painted(text, "\n"), flush=False)
+        except UNWRITABLE:
             self._silent = True
             return
         if self._waiting:
@@ -250,8 +273,8 @@ class Voice:
     def _flush(self) -> None:
         self._waiting = False
         try:
-            sys.stdout.flush()
-        except OSError:
+            write("")
+        except UNWRITABLE:
             self._silent = True
 
 
@@ -326,8 +349,8 @@ class Foreground:
                 token=self._token,
             )
         )
-        places = " and ".join(self._paint(f"{url}/v1", bold=True) for url in urls)
-        self._say(f"oproxy {__version__} listens on {places}")
+        places = [part for url in urls for part in (" and ", self._paint(f"{url}/v1", bold=True))]
+        self._say(painted(f"oproxy {__version__} listens on ", *places[1:]))
         settings = self._loaded.settings
         if settings.auth.mode == "off" and not is_loopback(settings.server.host):
             self._say(self._paint("Other machines can reach this address, and no key is asked of them.", fg="yellow"))
@@ -368,10 +391,11 @@ class Foreground:
         self._say("Backends:")
         for row in rows:
             state = self._paint(f"{row['state']:<5}", fg=COLOURS.get(row["state"]))
-            names = [info.id.removesuffix(":latest") for info in members[row["name"]].models]
+            names = [line_text(info.id.removesuffix(":latest"), WIDEST) for info in members[row["name"]].models]
             shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
             words = " ".join(filter(None, (row["version"], row["detail"])))
-            self._say(f"  {row['name']:<10} {state} {'; '.join(filter(None, (words, shown)))}")
+            about = line_text("; ".join(filter(None, (words, shown))), None)
+            self._say(painted(f"  {row['name']:<10} ", state, f" {about}"))
         if not any(row["state"] == "up" or row["models"] for row in rows):
             self._say("")
             self._say("No backend answers yet. Requests will fail until one does; nothing needs to be started again.")
@@ -379,9 +403,9 @@ class Foreground:
                 self._say(f"  {member.backend.name}: {member.backend.hint}")
         self._say("")
 
-    def _paint(self, text: str, **style: Any) -> str:
+    def _paint(self, text: str, **style: Any) -> Painted:
         """Colour text for a person's terminal, never for the log file."""
-        return paint(text, **style) if self._log_file is None else text
+        return paint(text, **style) if self._log_file is None else painted(text)
 
 
 def export_lines(url: str, *, keys: bool = False) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from .failure import Failure
 
-__all__ = ["Session", "image_part", "printable", "read_schema"]
+__all__ = ["Session", "image_part", "read_schema"]
 
 # What a model without a configured default is asked by: the daemon finds a fitting one.
 ANY_MODEL = "gpt-4o"
@@ -181,10 +181,3 @@ def read_schema(source: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise Failure("The schema must be a JSON object.")
     return schema
-
-
-def printable(text: str) -> str:
-    """Take what would command the terminal out of a model's words: control characters, but not newline and tab."""
-    if text.isprintable():
-        return text
-    return "".join(c for c in text if c in "\n\t" or (c >= " " and c != "\x7f" and not "\x80" <= c <= "\x9f"))

@@ -13,7 +13,7 @@ from .. import daemon
 from ..policy.lag import BLOCKED
 from .client import Api, ApiError
 from .failure import Failure
-from .output import echo, errors, interactive, print_json, print_table, tell
+from .output import echo, errors, interactive, print_json, print_pairs, print_table, tell
 
 __all__ = ["blocked_text", "status", "stop"]
 
@@ -63,8 +63,7 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         ("config", state.config or "none (defaults)"),
         ("log", state.log or "the terminal it was started in"),
     ]
-    for name, value in [*pairs, *accounts(health)]:
-        echo(f"{name:<8} {value}")
+    print_pairs([*pairs, *accounts(health)])
     echo()
     rows = [
         (each["name"], each["type"], each["state"], each["version"], each["models"], each["running"], each["detail"])
@@ -83,6 +82,9 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
         out.append(("database", f"FAILING {trouble(store)}"))
     if (recorder := health.get("recorder")) is not None and (recorder["error"] or recorder["dropped"]):
         out.append(("logs", recorder["error"] or f"{recorder['dropped']} requests were not recorded"))
+    if (recorder := health.get("recorder")) is not None and (reduced := recorder.get("reduced")):
+        causes = ", ".join(f"{name}: {count}" for name, count in reduced.items())
+        out.append(("logs", f"requests were recorded without their bodies ({causes})"))
     if (limits := health.get("limits")) is not None:
         out.append(("limits", "shared" if limits["ok"] else f"the shared server is away {trouble(limits)}"))
     if text := blocked_text(health.get("loop")):

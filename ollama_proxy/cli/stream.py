@@ -6,19 +6,19 @@ scroll without flicker.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
-from rich.markdown import Markdown
 from rich.text import Text
 
+from ..policy.printable import block_text
 from .client import ENDS, Api, ApiError
-from .output import console, interactive, tell
-from .session import Session, printable
+from .output import console, interactive, markdown, tell
+from .plain import write
+from .session import Session
 
 __all__ = ["Answer", "Painter", "Plain", "Stats", "answer", "finished_blocks", "painter"]
 
@@ -66,8 +66,7 @@ class Plain:
         self._last = "\n"
 
     def text(self, piece: str) -> None:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        write(piece)
         self._last = piece[-1:] or self._last
 
     def thought(self, piece: str) -> None:
@@ -75,8 +74,7 @@ class Plain:
 
     def close(self) -> None:
         if self._last != "\n":
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            write("\n")
 
 
 class Rendered:
@@ -107,7 +105,7 @@ class Rendered:
                 self._part()
                 self._live = Live(console=self._screen, auto_refresh=False, transient=True)
                 self._live.start()
-            self._live.update(Markdown(self._open), refresh=True)
+            self._live.update(markdown(self._open), refresh=True)
 
     def close(self) -> None:
         self._stop()
@@ -119,7 +117,7 @@ class Rendered:
 
     def _print(self, text: str) -> None:
         self._part()
-        self._screen.print(Markdown(text), soft_wrap=False)
+        self._screen.print(markdown(text), soft_wrap=False)
         self._gap = True
 
     def _part(self) -> None:
@@ -231,9 +229,9 @@ def take(event: Mapping[str, Any], into: Answer, show: Painter) -> None:
             into.stats.first = time.monotonic() - into.stats.began
         if kind in SPOKEN:
             into.text += piece
-            show.text(printable(piece))
+            show.text(block_text(piece))
         else:
-            show.thought(printable(piece))
+            show.thought(block_text(piece))
 
 
 def end(response: dict[str, Any], into: Answer) -> None:

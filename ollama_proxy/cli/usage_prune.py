@@ -6,12 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import typer
-
 from ..store import Store
 from ..store.rollup import roll_up
 from .failure import Failure
-from .plain import tell
+from .plain import confirm, tell
 from .usage_read import folder, store_url
 
 __all__ = ["prune"]
@@ -23,7 +21,7 @@ def prune(config: Path | None, before: float, *, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise Failure("Deleting rows of the ledger needs a yes: call it with --yes.")
-        typer.confirm(f"Delete all rows of the ledger before {day} for good? Their hourly sums stay.", abort=True)
+        confirm(f"Delete all rows of the ledger before {day} for good? Their hourly sums stay.", abort=True)
     store = Store.open(store_url(config), folder=folder(), on_change=tell)
     try:
         roll_up(store)

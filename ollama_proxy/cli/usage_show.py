@@ -5,14 +5,15 @@ import would take longer than reading the ledger.
 from __future__ import annotations
 
 import csv
-import sys
+import io
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..account import NANO
+from ..policy.printable import csv_cell, line_text, padded, width
 from ..policy.when import DAY
-from .plain import echo, interactive, paint, print_json
+from .plain import echo, interactive, paint, print_json, print_row, write
 from .usage_read import Answer, Glance, Sums
 
 __all__ = ["at_a_glance", "money", "rows", "tokens"]
@@ -21,6 +22,8 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 # Lines of the chart, and models in the list below it.
 HEIGHT = 4
 MODELS = 5
+# Characters of a name in a table.
+WIDEST = 60
 
 HEADS = ("REQUESTS", "ERRORS", "PROMPT", "CACHED", "ANSWER", "COST", "LIST", "SAVED")
 
@@ -97,14 +100,16 @@ def print_columns(heads: Sequence[str], lines: Iterable[Sequence[str]], *, left:
     all_lines = [list(line) for line in lines]
     if not interactive():
         for line in [list(heads), *all_lines]:
-            echo("\t".join(" ".join(cell.split()) for cell in line))
+            print_row(line)
         return
-    widths = [max(map(len, column)) for column in zip(heads, *all_lines, strict=True)]
+    heads = [line_text(head) for head in heads]
+    all_lines = [[line_text(cell, WIDEST) for cell in line] for line in all_lines]
+    widths = [max(map(width, column)) for column in zip(heads, *all_lines, strict=True)]
 
     def joined(line: Sequence[str]) -> str:
         put = (
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            padded(cell, columns, right=place >= left)
+            for place, (cell, columns) in enumerate(zip(line, widths, strict=True))
         )
         return "  ".join(put).rstrip()
 
@@ -170,7 +175,7 @@ def chart(days: Sequence[tuple[int, Sums]]) -> None:
     for level in range(HEIGHT - 1, -1, -1):
         bars = "".join(BLOCKS[min(8, max(0, bar - 8 * level))] * 2 + " " for bar in eighths)
         note = f" {tokens(most)} tokens" if level == HEIGHT - 1 else ""
-        echo(paint(bars.rstrip() if not note else bars, fg="cyan") + note)
+        echo(paint(bars.rstrip() if not note else bars, fg="cyan"), note)
     first, last = (time.strftime("%d %b", time.gmtime(day * DAY)) for day in (days[0][0], days[-1][0]))
     echo(paint(f"{first}{last:>{3 * len(days) - 1 - len(first)}}", dim=True))
 
@@ -226,12 +231,16 @@ def glance_json(seen: Glance) -> dict[str, Any]:
 def print_csv(answer: Answer) -> None:
     asked = answer.question
     names = [name for name in plain(answer.total, ()) if name != "as"]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*asked.by, *names, *(f"as {model}" for model in asked.priced_as)])
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(csv_cell, [*asked.by, *names, *(f"as {model}" for model in asked.priced_as)]))
     for each in answer.rows:
         values = plain(each, asked.priced_as)
         head = keyed(asked.by, each.by)
         writer.writerow(
-            [*(head[name] for name in asked.by), *(values[name] for name in names), *values.get("as", {}).values()]
+            map(
+                csv_cell,
+                [*(head[name] for name in asked.by), *(values[name] for name in names), *values.get("as", {}).values()],
+            )
         )
-    sys.stdout.flush()
+    write(out.getvalue())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ollama_proxy.cli.failure import Failure
 from ollama_proxy.cli.repl import goes_on, joined, parse_line
-from ollama_proxy.cli.session import Session, image_part, printable, read_schema
+from ollama_proxy.cli.session import Session, image_part, read_schema
 from ollama_proxy.cli.stream import Answer, Stats, finished_blocks, take
 
 
@@ -120,11 +120,6 @@ def test_a_schema_is_read_from_a_file_or_as_it_stands(tmp_path: Path) -> None:
     path.write_text("[1]")
     with pytest.raises(Failure, match="object"):
         read_schema(str(path))
-
-
-def test_what_would_command_the_terminal_is_taken_out() -> None:
-    assert printable("a\x1b[31mb\x07\r\n\tc\x9b1m\x7f") == "a[31mb\n\tc1m"
-    assert printable("žluťoučký 🎉") == "žluťoučký 🎉"
 
 
 @pytest.mark.parametrize(
