@@ -194,14 +194,14 @@ _oproxy() {
         'oproxy serve --port') return ;;
         'oproxy serve --config') return ;;
         'oproxy serve --backend') return ;;
-        'oproxy serve --log-level') _oproxy_offer 'debug info warning error' "$cur"; return ;;
+        'oproxy serve --log-level') _oproxy_offer "$cur" debug info warning error; return ;;
         'oproxy run --budget') return ;;
         'oproxy run --tokens') return ;;
-        'oproxy run --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy run --model') _oproxy_models "$cur"; return ;;
         'oproxy run --tag') return ;;
-        'oproxy env --shell') _oproxy_offer 'bash zsh fish powershell dotenv json' "$cur"; return ;;
-        'oproxy env --for') _oproxy_offer 'aider continue cline codex claude-code opencode langchain llamaindex vscode cursor curl python node' "$cur"; return ;;
-        'oproxy chat -m'|'oproxy chat --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy env --shell') _oproxy_offer "$cur" bash zsh fish powershell dotenv json; return ;;
+        'oproxy env --for') _oproxy_offer "$cur" aider continue cline codex claude-code opencode langchain llamaindex vscode cursor curl python node; return ;;
+        'oproxy chat -m'|'oproxy chat --model') _oproxy_models "$cur"; return ;;
         'oproxy chat -s'|'oproxy chat --system') return ;;
         'oproxy chat -i'|'oproxy chat --image') return ;;
         'oproxy chat --schema') return ;;
@@ -241,16 +241,16 @@ _oproxy() {
         'oproxy logs -n'|'oproxy logs --number') return ;;
         'oproxy logs --since') return ;;
         'oproxy logs --until') return ;;
-        'oproxy logs --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy logs --model') _oproxy_models "$cur"; return ;;
         'oproxy logs --key') return ;;
         'oproxy logs --tag') return ;;
         'oproxy logs --status') return ;;
         'oproxy logs --slow') return ;;
         'oproxy logs --grep') return ;;
         'oproxy logs --config') return ;;
-        'oproxy logs show --as') _oproxy_offer 'curl python httpie json' "$cur"; return ;;
+        'oproxy logs show --as') _oproxy_offer "$cur" curl python httpie json; return ;;
         'oproxy logs show --config') return ;;
-        'oproxy logs replay -m'|'oproxy logs replay --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy logs replay -m'|'oproxy logs replay --model') _oproxy_models "$cur"; return ;;
         'oproxy logs replay --times') return ;;
         'oproxy logs replay --config') return ;;
         'oproxy logs prune --before') return ;;
@@ -259,11 +259,11 @@ _oproxy() {
         'oproxy usage --by') return ;;
         'oproxy usage --since') return ;;
         'oproxy usage --until') return ;;
-        'oproxy usage --model') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy usage --model') _oproxy_models "$cur"; return ;;
         'oproxy usage --key') return ;;
         'oproxy usage --tag') return ;;
         'oproxy usage --status') return ;;
-        'oproxy usage --as') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur"; return ;;
+        'oproxy usage --as') _oproxy_models "$cur"; return ;;
         'oproxy usage --config') return ;;
         'oproxy usage prune --before') return ;;
         'oproxy usage prune --config') return ;;
@@ -276,7 +276,7 @@ _oproxy() {
         'oproxy keys create --tier') return ;;
         'oproxy keys create --limit') return ;;
         'oproxy keys create --budget') return ;;
-        'oproxy keys create --count') _oproxy_offer 'cost list' "$cur"; return ;;
+        'oproxy keys create --count') _oproxy_offer "$cur" cost list; return ;;
         'oproxy keys create --tag') return ;;
         'oproxy keys create --config') return ;;
         'oproxy keys list --config') return ;;
@@ -288,7 +288,7 @@ _oproxy() {
         'oproxy keys set --tier') return ;;
         'oproxy keys set --limit') return ;;
         'oproxy keys set --budget') return ;;
-        'oproxy keys set --count') _oproxy_offer 'cost list' "$cur"; return ;;
+        'oproxy keys set --count') _oproxy_offer "$cur" cost list; return ;;
         'oproxy keys set --tag') return ;;
         'oproxy keys set --config') return ;;
         'oproxy keys rotate --config') return ;;
@@ -305,98 +305,111 @@ _oproxy() {
     case $cur in
         -*)
             case $at in
-                'oproxy') _oproxy_offer '--config --version -h --help' "$cur" ;;
-                'oproxy serve') _oproxy_offer '--host --port --config --backend --log-level --https --fetch -d --detach -h --help' "$cur" ;;
-                'oproxy stop') _oproxy_offer '--force -h --help' "$cur" ;;
-                'oproxy status') _oproxy_offer '--json -h --help' "$cur" ;;
-                'oproxy run') _oproxy_offer '--budget --tokens --model --tag -q --quiet -h --help' "$cur" ;;
-                'oproxy env') _oproxy_offer '--shell --for -h --help' "$cur" ;;
-                'oproxy doctor') _oproxy_offer '--json -h --help' "$cur" ;;
-                'oproxy chat') _oproxy_offer '-m --model -s --system -i --image --schema --temperature --max-tokens --no-stream -r --resume --resume-id --stats --json --config -h --help' "$cur" ;;
-                'oproxy models') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy models list') _oproxy_offer '--json --names --config -h --help' "$cur" ;;
-                'oproxy models show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models ps') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models pull') _oproxy_offer '--backend --config -h --help' "$cur" ;;
-                'oproxy models rm') _oproxy_offer '-y --yes --config -h --help' "$cur" ;;
-                'oproxy models load') _oproxy_offer '--keep-alive --config -h --help' "$cur" ;;
-                'oproxy models unload') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy models alias') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy models alias list') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy models alias add') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy models alias rm') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy files') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy files upload') _oproxy_offer '--purpose --json --config -h --help' "$cur" ;;
-                'oproxy files list') _oproxy_offer '--purpose --json --config -h --help' "$cur" ;;
-                'oproxy files show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy files download') _oproxy_offer '-o --output -f --force --config -h --help' "$cur" ;;
-                'oproxy files rm') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy batch') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy batch submit') _oproxy_offer '--endpoint -w --watch --json --config -h --help' "$cur" ;;
-                'oproxy batch list') _oproxy_offer '--limit --json --config -h --help' "$cur" ;;
-                'oproxy batch show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy batch watch') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy batch cancel') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy batch results') _oproxy_offer '-o --output --errors --config -h --help' "$cur" ;;
-                'oproxy logs') _oproxy_offer '-n --number -f --follow --since --until --model --key --tag --status --errors --slow --grep --json --config -h --help' "$cur" ;;
-                'oproxy logs show') _oproxy_offer '--as --json --config -h --help' "$cur" ;;
-                'oproxy logs replay') _oproxy_offer '-m --model --times --diff --json --config -h --help' "$cur" ;;
-                'oproxy logs prune') _oproxy_offer '--before --all -y --yes --config -h --help' "$cur" ;;
-                'oproxy logs path') _oproxy_offer '--daemon --config -h --help' "$cur" ;;
-                'oproxy usage') _oproxy_offer '--by --since --until --model --key --tag --status --as --json --csv --watch --config -h --help' "$cur" ;;
-                'oproxy usage prune') _oproxy_offer '--before -y --yes --config -h --help' "$cur" ;;
-                'oproxy cert') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy cert install') _oproxy_offer '--trust --no-trust -y --yes --config -h --help' "$cur" ;;
-                'oproxy cert status') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy cert renew') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy cert uninstall') _oproxy_offer '--ca --keep-ca -h --help' "$cur" ;;
-                'oproxy keys') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy keys create') _oproxy_offer '--expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --json --config -h --help' "$cur" ;;
-                'oproxy keys list') _oproxy_offer '-a --all --json --config -h --help' "$cur" ;;
-                'oproxy keys show') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy keys set') _oproxy_offer '--name --expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --config -h --help' "$cur" ;;
-                'oproxy keys rotate') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy keys revoke') _oproxy_offer '--undo --config -h --help' "$cur" ;;
-                'oproxy keys rm') _oproxy_offer '-y --yes --config -h --help' "$cur" ;;
-                'oproxy config') _oproxy_offer '-h --help' "$cur" ;;
-                'oproxy config path') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config show') _oproxy_offer '--json --changed --config -h --help' "$cur" ;;
-                'oproxy config init') _oproxy_offer '--force --config -h --help' "$cur" ;;
-                'oproxy config check') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config get') _oproxy_offer '--json --config -h --help' "$cur" ;;
-                'oproxy config set') _oproxy_offer '--config -h --help' "$cur" ;;
-                'oproxy config edit') _oproxy_offer '--config -h --help' "$cur" ;;
+                'oproxy') _oproxy_offer "$cur" --config --version -h --help ;;
+                'oproxy serve') _oproxy_offer "$cur" --host --port --config --backend --log-level --https --fetch -d --detach -h --help ;;
+                'oproxy stop') _oproxy_offer "$cur" --force -h --help ;;
+                'oproxy status') _oproxy_offer "$cur" --json -h --help ;;
+                'oproxy run') _oproxy_offer "$cur" --budget --tokens --model --tag -q --quiet -h --help ;;
+                'oproxy env') _oproxy_offer "$cur" --shell --for -h --help ;;
+                'oproxy doctor') _oproxy_offer "$cur" --json -h --help ;;
+                'oproxy chat') _oproxy_offer "$cur" -m --model -s --system -i --image --schema --temperature --max-tokens --no-stream -r --resume --resume-id --stats --json --config -h --help ;;
+                'oproxy models') _oproxy_offer "$cur" -h --help ;;
+                'oproxy models list') _oproxy_offer "$cur" --json --names --config -h --help ;;
+                'oproxy models show') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy models ps') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy models pull') _oproxy_offer "$cur" --backend --config -h --help ;;
+                'oproxy models rm') _oproxy_offer "$cur" -y --yes --config -h --help ;;
+                'oproxy models load') _oproxy_offer "$cur" --keep-alive --config -h --help ;;
+                'oproxy models unload') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy models alias') _oproxy_offer "$cur" -h --help ;;
+                'oproxy models alias list') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy models alias add') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy models alias rm') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy files') _oproxy_offer "$cur" -h --help ;;
+                'oproxy files upload') _oproxy_offer "$cur" --purpose --json --config -h --help ;;
+                'oproxy files list') _oproxy_offer "$cur" --purpose --json --config -h --help ;;
+                'oproxy files show') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy files download') _oproxy_offer "$cur" -o --output -f --force --config -h --help ;;
+                'oproxy files rm') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy batch') _oproxy_offer "$cur" -h --help ;;
+                'oproxy batch submit') _oproxy_offer "$cur" --endpoint -w --watch --json --config -h --help ;;
+                'oproxy batch list') _oproxy_offer "$cur" --limit --json --config -h --help ;;
+                'oproxy batch show') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy batch watch') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy batch cancel') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy batch results') _oproxy_offer "$cur" -o --output --errors --config -h --help ;;
+                'oproxy logs') _oproxy_offer "$cur" -n --number -f --follow --since --until --model --key --tag --status --errors --slow --grep --json --config -h --help ;;
+                'oproxy logs show') _oproxy_offer "$cur" --as --json --config -h --help ;;
+                'oproxy logs replay') _oproxy_offer "$cur" -m --model --times --diff --json --config -h --help ;;
+                'oproxy logs prune') _oproxy_offer "$cur" --before --all -y --yes --config -h --help ;;
+                'oproxy logs path') _oproxy_offer "$cur" --daemon --config -h --help ;;
+                'oproxy usage') _oproxy_offer "$cur" --by --since --until --model --key --tag --status --as --json --csv --watch --config -h --help ;;
+                'oproxy usage prune') _oproxy_offer "$cur" --before -y --yes --config -h --help ;;
+                'oproxy cert') _oproxy_offer "$cur" -h --help ;;
+                'oproxy cert install') _oproxy_offer "$cur" --trust --no-trust -y --yes --config -h --help ;;
+                'oproxy cert status') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy cert renew') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy cert uninstall') _oproxy_offer "$cur" --ca --keep-ca -h --help ;;
+                'oproxy keys') _oproxy_offer "$cur" -h --help ;;
+                'oproxy keys create') _oproxy_offer "$cur" --expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --json --config -h --help ;;
+                'oproxy keys list') _oproxy_offer "$cur" -a --all --json --config -h --help ;;
+                'oproxy keys show') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy keys set') _oproxy_offer "$cur" --name --expires --model --endpoint --tier --limit --budget --count --tag --admin --no-admin --config -h --help ;;
+                'oproxy keys rotate') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy keys revoke') _oproxy_offer "$cur" --undo --config -h --help ;;
+                'oproxy keys rm') _oproxy_offer "$cur" -y --yes --config -h --help ;;
+                'oproxy config') _oproxy_offer "$cur" -h --help ;;
+                'oproxy config path') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy config show') _oproxy_offer "$cur" --json --changed --config -h --help ;;
+                'oproxy config init') _oproxy_offer "$cur" --force --config -h --help ;;
+                'oproxy config check') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy config get') _oproxy_offer "$cur" --json --config -h --help ;;
+                'oproxy config set') _oproxy_offer "$cur" --config -h --help ;;
+                'oproxy config edit') _oproxy_offer "$cur" --config -h --help ;;
             esac
             return
             ;;
     esac
     case $at in
-        'oproxy') _oproxy_offer 'serve stop status run env doctor chat models files batch logs usage cert keys config' "$cur" ;;
-        'oproxy models') _oproxy_offer 'list show ps pull rm load unload alias' "$cur" ;;
-        'oproxy models show') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy models pull') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy models rm') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy models load') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy models unload') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy models alias') _oproxy_offer 'list add rm' "$cur" ;;
-        'oproxy models alias add') _oproxy_offer "$(oproxy models list --names 2>/dev/null)" "$cur" ;;
-        'oproxy files') _oproxy_offer 'upload list show download rm' "$cur" ;;
-        'oproxy batch') _oproxy_offer 'submit list show watch cancel results' "$cur" ;;
-        'oproxy logs') _oproxy_offer 'show replay prune path' "$cur" ;;
-        'oproxy usage') _oproxy_offer 'prune' "$cur" ;;
-        'oproxy cert') _oproxy_offer 'install status renew uninstall' "$cur" ;;
-        'oproxy keys') _oproxy_offer 'create list show set rotate revoke rm' "$cur" ;;
-        'oproxy config') _oproxy_offer 'path show init check get set edit' "$cur" ;;
+        'oproxy') _oproxy_offer "$cur" serve stop status run env doctor chat models files batch logs usage cert keys config ;;
+        'oproxy models') _oproxy_offer "$cur" list show ps pull rm load unload alias ;;
+        'oproxy models show') _oproxy_models "$cur" ;;
+        'oproxy models pull') _oproxy_models "$cur" ;;
+        'oproxy models rm') _oproxy_models "$cur" ;;
+        'oproxy models load') _oproxy_models "$cur" ;;
+        'oproxy models unload') _oproxy_models "$cur" ;;
+        'oproxy models alias') _oproxy_offer "$cur" list add rm ;;
+        'oproxy models alias add') _oproxy_models "$cur" ;;
+        'oproxy files') _oproxy_offer "$cur" upload list show download rm ;;
+        'oproxy batch') _oproxy_offer "$cur" submit list show watch cancel results ;;
+        'oproxy logs') _oproxy_offer "$cur" show replay prune path ;;
+        'oproxy usage') _oproxy_offer "$cur" prune ;;
+        'oproxy cert') _oproxy_offer "$cur" install status renew uninstall ;;
+        'oproxy keys') _oproxy_offer "$cur" create list show set rotate revoke rm ;;
+        'oproxy config') _oproxy_offer "$cur" path show init check get set edit ;;
     esac
 }
 
 _oproxy_offer() {
-    local word
-    while IFS= read -r word; do
-        COMPREPLY+=("$word")
-    done < <(compgen -W "$1" -- "$2")
+    # Not by `compgen -W`, which would run what stands in a word between $( and ).
+    local cur=$1 word
+    shift
+    for word; do
+        if [[ $word == "$cur"* ]]; then COMPREPLY+=("$word"); fi
+    done
     # What stands before the last colon is already on the line as words of their own.
-    if [[ $COMP_WORDBREAKS == *:* ]]; then COMPREPLY=("${COMPREPLY[@]#"${2%"${2##*:}"}"}"); fi
+    if [[ $COMP_WORDBREAKS == *:* ]]; then COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}"); fi
+}
+
+_oproxy_models() {
+    # Model servers choose these names: what a shell would read as more than a word is quoted.
+    local name
+    local -a names
+    while IFS= read -r name; do
+        if [[ $name == *[!A-Za-z0-9._:/@+,=-]* ]]; then printf -v name %q "$name"; fi
+        names+=("$name")
+    done < <(oproxy models list --names 2>/dev/null)
+    _oproxy_offer "$1" "${names[@]}"
 }
 
 complete -F _oproxy -o bashdefault -o default oproxy

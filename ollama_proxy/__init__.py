@@ -25,6 +25,7 @@ Layers; a module imports only from lower ones:
    `framing`     bytes ⇄ records: NDJSON and SSE
    `strict`      what OpenAI's strict mode asks of a schema
    `tasks`       background work with an owner
+   `private`     files for their owner alone: how anything is opened to be written
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
    `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`, `credentials`),
                  how much (`limit`, `rates`, `budget`), who is next (`fair`), what is hidden (`redact`), how

@@ -21,6 +21,7 @@ from .batchlines import GONE, Dispatcher, Ending, Office, Run, with_batch
 from .errors import OproxyError
 from .policy.backoff import Backoff, Presence
 from .policy.batch import OVER, Counts, Fault, Faults, Kept, Lines, Status, moved
+from .private import make_folder
 from .tasks import Tasks
 from .translate import batches
 
@@ -66,7 +67,7 @@ class Runner:
 
     def prepare(self, id: str) -> None:
         """Make the folder of a batch, before it is kept. Blocks; OSError."""
-        (self.folder / id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.folder / id)
 
     def start(self, id: str) -> None:
         """Tend a batch that is kept, unless that is done already."""

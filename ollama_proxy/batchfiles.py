@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from .policy.batch import Counts, Fault, Usage
+from .private import open_private
 from .store.lock import taken
 from .translate import batches
 from .translate.batches import Checker, Problem
@@ -50,7 +51,7 @@ class Lock:
         """Try to take it; False where another has it or the folder is gone."""
         with self._guard:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                file = open_private(self._path, os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:
                 return False
             if self._over or not taken(file):
@@ -200,7 +201,7 @@ class Parts:
                         counts[place] += 1
                         usage = usage.plus(*batches.tokens_in(line))
                         size += len(line)
-                file_number = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+                file_number = open_private(path, os.O_WRONLY | os.O_CREAT)
                 self._files.append(file_number)
                 os.ftruncate(file_number, size)
                 self._sizes[place] = size

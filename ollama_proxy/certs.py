@@ -8,7 +8,6 @@ not even for a key's passphrase; never listens, never calls another machine. mkc
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import shutil
 import socket
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import platformdirs
+
+from .private import make_folder, replace_private
 
 __all__ = [
     "RENEW_DAYS",
@@ -134,7 +135,7 @@ def ca_file() -> Path | None:
 
 
 def prepare(where: Path) -> None:
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(where)
     where.chmod(0o700)
 
 
@@ -158,10 +159,7 @@ def pin(pair: Pair, where: Path | None = None) -> None:
     where = where or folder()
     prepare(where)
     data = handshake(server_context(pair), pinned(pair.cert)).getpeercert(binary_form=True)
-    draft = where / f"{SERVED}.{os.getpid()}"
-    draft.touch(mode=0o600)
-    draft.write_text(ssl.DER_cert_to_PEM_cert(data or b""), encoding="ascii")
-    draft.replace(where / SERVED)
+    replace_private(where / SERVED, ssl.DER_cert_to_PEM_cert(data or b"").encode())
 
 
 def remove(where: Path | None = None) -> bool:

@@ -21,6 +21,8 @@ from typing import IO
 import msgspec
 import platformdirs
 
+from .private import make_folder, opener, replace_private
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -82,8 +84,8 @@ class Lock:
 
     def take(self) -> bool:
         """Take the lock if it is free; return whether it is ours now."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = self._path.open("ab")
+        make_folder(self._path.parent)
+        file = open(self._path, "ab", opener=opener)  # noqa: SIM115
         try:
             if sys.platform == "win32":
                 file.seek(0)
@@ -130,12 +132,8 @@ class Claim:
 
     def publish(self, state: State) -> None:
         """Write the state in one step, so that a reader sees all of it or nothing."""
-        path = state_file()
-        draft = path.with_suffix(f".{os.getpid()}")
         # The token is for this user alone.
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(state))
-        draft.replace(path)
+        replace_private(state_file(), msgspec.json.encode(state))
 
 
 @contextmanager
@@ -198,9 +196,9 @@ def launch(args: Sequence[str], *, patience: float = 30.0) -> State:
     if (other := running()) is not None:
         raise DaemonError(refusal(other))
     path = log_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     command = [sys.executable, "-m", "ollama_proxy", *args, "--log-file", str(path)]
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+    with open(path, "ab", opener=opener) as log:
         begin = log.tell()
         child = subprocess.Popen(
             command,

@@ -96,7 +96,8 @@ def show(id: Id, as_json: Json = False, config: Config = None) -> None:
                 if (at := batch[f"{name}_at"]) and not (name == "expires" and batch["status"] in OVER)
             ),
             *(("error", each) for each in faults(batch)),
-        ]
+        ],
+        column=11,
     )
 
 

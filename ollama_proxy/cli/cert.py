@@ -141,7 +141,7 @@ def show(found: dict[str, Any]) -> None:
             ("expires", f"{until}, {found['days_left']} days left"),
             ("trusted", trust),
         ]
-        print_pairs(pairs)
+        print_pairs(pairs, column=9)
     if found["missing"]:
         tell(f"It is not for {', '.join(found['missing'])}. `oproxy cert renew` issues one that is.")
     if found["problem"]:

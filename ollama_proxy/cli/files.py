@@ -183,7 +183,7 @@ def show(id: Id, as_json: Json = False, config: Config = None) -> None:
         ("created", day(row["created_at"])),
         ("expires", day(row["expires_at"]) or "never"),
     ]
-    print_pairs(pairs, tabs=True)
+    print_pairs(pairs, column=9, tabs=True)
 
 
 async def fetched(config: Path | None, id: str) -> Any:

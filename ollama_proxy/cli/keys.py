@@ -149,7 +149,7 @@ def show(key: Which, as_json: Json = False, config: Config = None) -> None:
             + (f"${used['listed'] / 1e9:,.4f}" if used["listed"] is not None else "unknown"),
         ),
     ]
-    print_pairs(pairs)
+    print_pairs(pairs, column=11)
 
 
 @app.command("set")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from ..private import open_private
 from ..recorder.read import files
 from .output import size
 
@@ -106,7 +107,7 @@ def reader(path: Path) -> IO[bytes]:
 
 
 def writer(path: Path, *, packed: bool) -> IO[bytes]:
-    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    file = os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb")
     return Packed(file) if packed else file  # type: ignore[return-value]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import msgspec
 
 from ..account import Entry
 from ..policy.printable import line_text, padded
+from ..private import opener
 from ..recorder.read import Found, entries, find
 from .failure import Failure
 from .output import echo, interactive, print_table
@@ -88,12 +88,8 @@ def print_row(entry: Entry) -> None:
 
 def remember(log: Path, found: Sequence[Entry]) -> None:
     """Keep the ids of a table, for its numbers to be used afterwards. Where that cannot be, numbers count anew."""
-    with suppress(OSError), open(log.with_name(TABLE), "wb", opener=private) as file:
+    with suppress(OSError), open(log.with_name(TABLE), "wb", opener=opener) as file:
         file.write(msgspec.json.encode([entry.id for entry in found]))
-
-
-def private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def meant(log: Path, word: str) -> Found:

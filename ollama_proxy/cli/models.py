@@ -114,7 +114,7 @@ def show(model: Model, as_json: Json = False, config: Config = None) -> None:
         ("loaded", "yes" if row["loaded"] else "no"),
         ("aliases", ", ".join(row["aliases"]) or None),
     ]
-    print_pairs(pairs, tabs=True)
+    print_pairs(pairs, column=18, tabs=True)
 
 
 async def shown(config: Path | None, model: str) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def print_row(cells: Sequence[str]) -> None:
     echo("\t".join(line_text(cell, None).strip() for cell in cells))
 
 
-def print_pairs(pairs: Iterable[tuple[str, object]], *, tabs: bool = False) -> None:
-    """Print names and values, one pair a line, the values flush left; pairs without a value are left out. `tabs`:
-    with tabs between them in a pipe."""
+def print_pairs(pairs: Iterable[tuple[str, object]], *, column: int = 0, tabs: bool = False) -> None:
+    """Print names and values, one pair a line; pairs without a value are left out. The values begin at `column`, or
+    further right if a name is longer; with `tabs`, a tab stands before them in a pipe."""
     rows = [(name, line_text(str(value), None)) for name, value in pairs if value not in (None, "")]
-    column = max((len(name) for name, _ in rows), default=0) + (2 if tabs else 1)
+    column = max(column, *(len(name) + 1 for name, _ in rows), 0)
     for name, value in rows:
         echo(f"{name}\t{value}" if tabs and not interactive() else f"{name:<{column}}{value}")
 

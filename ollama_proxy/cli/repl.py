@@ -22,6 +22,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 
+from ..private import make_folder, open_private
 from .client import Api, ApiError, connect
 from .failure import Failure
 from .output import echo, tell
@@ -120,9 +121,9 @@ def keys() -> KeyBindings:
 def history_file() -> Path:
     """Return the file of questions asked before, for nobody else's eyes."""
     path = Path(platformdirs.user_state_path("oproxy")) / "chat_history"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    os.chmod(path, 0o600)
+    make_folder(path.parent)
+    # The editor opens it by its name, later.
+    os.close(open_private(path, os.O_WRONLY | os.O_CREAT))
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import platformdirs
 from msgspec import Struct
 
 from ..policy.printable import line_text
+from ..private import make_folder, replace_private
 from .client import Api, ApiError
 from .failure import Failure
 from .output import tell
@@ -45,11 +45,8 @@ def remember(id: str, model: str) -> None:
         return
     path = place()
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        new.write_bytes(msgspec.json.encode(Last(id, model, time.time())))
-        new.chmod(0o600)
-        new.replace(path)
+        make_folder(path.parent)
+        replace_private(path, msgspec.json.encode(Last(id, model, time.time())))
 
 
 def remembered() -> str:

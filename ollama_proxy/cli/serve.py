@@ -30,6 +30,7 @@ from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..policy.printable import block_text, line_text, log_text
 from ..policy.redact import without_secrets
+from ..private import make_folder, opener
 from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
@@ -191,9 +192,9 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
         for shown in logging.getLogger().handlers:
             shown.addFilter(lambda record: record.name != STATE)
         return Voice()
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log_file.parent)
     size = min(LOG_SIZE, max(1, settings.logs.max_total // LOG_SHARE))
-    handler = logging.handlers.RotatingFileHandler(log_file, maxBytes=size, backupCount=1, encoding="utf-8")
+    handler = LogFile(log_file, maxBytes=size, backupCount=1, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(LogFormat("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     quiet_libraries()
@@ -202,6 +203,13 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     lines = logging.getLogger(LogFormat.LINES)
     lines.setLevel(logging.INFO)
     return partial(lines.info, "%s")
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """The log of a daemon in the background, for this user alone."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
 
 
 class LogFormat(logging.Formatter):

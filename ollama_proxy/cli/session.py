@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
+from ..private import replace_private
 from .failure import Failure
 
 __all__ = ["Session", "image_part", "read_schema"]
@@ -113,14 +112,7 @@ class Session(Struct):
             msgspec.json.encode(msgspec.structs.replace(self, unanswered=None, marks=[])), indent=2
         )
         try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            try:
-                with os.fdopen(handle, "wb") as out:
-                    out.write(data + b"\n")
-                os.replace(name, path)
-            except BaseException:
-                os.unlink(name)
-                raise
+            replace_private(path, data + b"\n")
         except OSError as exc:
             raise Failure(f"{path}: {exc.strerror}") from exc
 

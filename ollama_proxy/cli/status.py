@@ -63,7 +63,7 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         ("config", state.config or "none (defaults)"),
         ("log", state.log or "the terminal it was started in"),
     ]
-    print_pairs([*pairs, *accounts(health)])
+    print_pairs([*pairs, *accounts(health)], column=9)
     echo()
     rows = [
         (each["name"], each["type"], each["state"], each["version"], each["models"], each["running"], each["detail"])

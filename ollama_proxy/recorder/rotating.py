@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..private import make_folder, open_private, opener
+
 __all__ = ["Caps", "Rotating", "rotated"]
 
 # Bytes that are compressed in one go, so that lines that come meanwhile need not wait.
@@ -129,22 +131,21 @@ class Rotating:
         mine = os.fstat(self._fd)
         self._size = mine.st_size
         try:
-            there = os.stat(self.path)
+            there = os.lstat(self.path)
         except FileNotFoundError:
             return True
         return (there.st_ino, there.st_dev) != (mine.st_ino, mine.st_dev)
 
     def _open(self) -> None:
         own_folder(self.path.parent)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        self._fd = os.open(self.path, flags, 0o600)
+        self._fd = open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         status = os.fstat(self._fd)
-        if status.st_mode & 0o177:
-            os.chmod(self.path, 0o600)
         self._size = status.st_size
         self._born = self._clock()
         if self._size:
-            with self.path.open("rb") as file:
+            # By the file that is open: the name may lead elsewhere by now.
+            with open(os.dup(self._fd), "rb") as file:
+                file.seek(0)
                 head = file.read(64)
                 file.seek(-1, os.SEEK_END)
                 torn = file.read(1) != b"\n"
@@ -217,7 +218,7 @@ class Rotating:
         self._count()
         packer = zlib.compressobj(LEVEL, wbits=31)
         try:
-            with path.open("rb") as source, open(draft, "wb", opener=private) as out:
+            with path.open("rb") as source, open(draft, "wb", opener=opener) as out:
                 while data := source.read(PIECE):
                     out.write(packer.compress(data))
                     yield
@@ -243,13 +244,9 @@ def remove(path: Path) -> None:
         path.with_name(f"{path.name}.gz").unlink(missing_ok=True)
 
 
-def private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
-
-
 def own_folder(folder: Path) -> None:
     """Make the folder; it is ours alone, unless others keep their things there too (/var/log)."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     if os.stat(folder).st_mode & 0o077 and all(OURS.fullmatch(name) for name in os.listdir(folder)):
         with suppress(PermissionError):
             folder.chmod(0o700)

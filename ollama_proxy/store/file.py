@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from ..private import open_private
 from .schema import APPLICATION_ID
 
 __all__ = ["Look", "begin", "look", "put_aside"]
@@ -48,7 +49,7 @@ def look(path: Path) -> Look:
 
 def begin(path: Path) -> None:
     """Make an empty database with our mark, readable by its owner only (-wal and -shm get the same rights)."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    os.close(open_private(path, os.O_RDWR | os.O_CREAT))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         # Before the write-ahead log is on: so the mark is in the file itself, whatever happens next.
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -17,6 +17,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+from ..private import open_private
+
 __all__ = ["locked"]
 
 PAUSE = 0.02
@@ -25,7 +27,7 @@ PAUSE = 0.02
 @contextmanager
 def locked(path: Path, *, patience: float = 30.0) -> Iterator[None]:
     """Hold the lock file at `path`; waits up to `patience` seconds, then TimeoutError."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    file = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         end = time.monotonic() + patience
         while not taken(file):

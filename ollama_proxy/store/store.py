@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from ..private import check_link, make_folder
 from . import schema
 from .fault import StoreError, corrupt, gate, why
 from .file import Look, begin, look, put_aside
@@ -175,7 +176,8 @@ class Store:
             with suppress(DBAPIError):
                 if self._current():
                     return
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(file.parent)
+        check_link(file)
         if self.place.own:
             file.parent.chmod(0o700)
         # Connections of before may be to a file that is no longer there.
