@@ -49,6 +49,10 @@ async def send(proxy: Proxy, line: bytes, headers: list[bytes], body: bytes) -> 
     return int(lines[0].split()[1]), rest, {name.lower(): value for name, value in found.items()}
 
 
+def faults(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [each for each in caplog.records if each.levelno >= logging.ERROR or each.exc_info]
+
+
 def recorded(proxy: Proxy) -> list[dict[str, object]]:
     assert proxy.app[RECORDER].flush()
     path = Path(platformdirs.user_log_path("oproxy")) / "requests.jsonl"
@@ -71,7 +75,7 @@ async def test_a_header_of_any_bytes_is_answered_booked_and_recorded(
     assert status == 200, body
     (line,) = recorded(proxy)
     assert line["request"] == json.loads(BODY)
-    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert not faults(caplog)
     assert len(proxy.said) == 1
     if header in (b"user-agent", b"x-oproxy-tag"):
         assert line["headers"] == {header.decode(): "x\ufffd\ufffdyé"}
@@ -104,7 +108,7 @@ async def test_a_line_or_a_host_of_any_bytes_is_answered_in_openais_form(
     if got >= 400:
         error = json.loads(answer)["error"]
         assert set(error) == {"message", "type", "param", "code"}
-    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert not faults(caplog)
     if line.startswith(CHAT) and got == 200:
         assert len(recorded(proxy)) == 1
 
@@ -119,7 +123,7 @@ async def test_a_form_of_any_bytes_is_answered(name: bytes, proxy: Proxy, caplog
     status, body, _ = await send(proxy, b"POST /v1/files", [b"content-type: multipart/form-data; boundary=b"], form)
     assert 200 <= status < 500, body
     json.loads(body)
-    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert not faults(caplog)
 
 
 def database() -> bytes:
