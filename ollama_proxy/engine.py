@@ -34,6 +34,7 @@ from .policy.route import Names, Target
 from .settings import Settings
 from .translate.wire import Vectors
 from .turns import Turns
+from .workers import Workers
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -63,6 +64,7 @@ class Engine:
         images: ImageFetcher,
         gate: Gate,
         turns: Turns,
+        workers: Workers,
         new_id: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
@@ -70,6 +72,7 @@ class Engine:
         self.fleet = fleet
         self.gate = gate
         self.turns = turns
+        self.workers = workers
         self.images = images
         self.clock = clock
         self._new_id = new_id
@@ -150,15 +153,16 @@ class Engine:
         given = await self._with_images(given, info, books)
         asks = [self._filled(ask, target, info) for ask in given]
         backend = self.fleet[info.backend]
-        plans = [planning.plan(ask, info, backend.wire.abilities) for ask in asks]
+        work, large = self.workers.run, books.size
+        plans = [await work(large, planning.plan, ask, info, backend.wire.abilities) for ask in asks]
         copies = plans[0].copies
         books.ignored, books.stream = plans[0].ignored, asks[0].stream
 
-        def leg(number: int) -> Leg:
+        async def leg(number: int) -> Leg:
             ask, plan = asks[number // copies], plans[number // copies]
             mine = plan.copy(number % copies)
             reader = backend.wire.chat_reader(mine, backend=backend.name)
-            call, own = backend.wire.chat(mine, info), partial(tokens.estimate, ask)
+            call, own = await work(large, backend.wire.chat, mine, info), partial(tokens.estimate, ask)
             return Leg(backend, call, reader, plan.filters(), ask.model, param, window_of(mine, info), own, plan.blame)
 
         def size() -> int:
@@ -166,7 +170,7 @@ class Engine:
 
         await self.gate.admit(books, size, sum((ask.sampling.max_tokens or 0) * ask.n for ask in asks))
         per = copies if len(asks) > 1 else None
-        meter = Meter(books, self.clock, prompt=size, count=tokens.count, model=asks[0].model, copies=per)
+        meter = Meter(books, self.clock, prompt=size, count=tokens.estimate_text, model=asks[0].model, copies=per)
         return Legs(leg, len(asks) * copies, meter)
 
     async def complete(
@@ -187,25 +191,27 @@ class Engine:
         asks = [self._with_completion_defaults(ask, target, info) for ask in prompts]
         books.stream = asks[0].stream
 
-        def leg(index: int) -> Leg:
+        async def leg(index: int) -> Leg:
             ask = asks[index // copies]
             if (k := index % copies) and ask.sampling.seed is not None:
                 seed = msgspec.structs.replace(ask.sampling, seed=ask.sampling.seed + k)
                 ask = msgspec.structs.replace(ask, sampling=seed)
-            window, size = window_of(ask, info), partial(tokens.count, ask.prompt, ask.model)
+            window, size = window_of(ask, info), partial(tokens.estimate_text, ask.prompt, ask.model)
             if ask.sampling.max_tokens == 0:
                 # An answer of no tokens needs no model.
                 usage = Usage(prompt=size(), completion=0, exact=False)
                 return Leg(backend, None, Given([Finish(0, "length"), usage]), (), ask.model, "prompt", window, size)
             reader = backend.wire.completion_reader(ask, backend=backend.name)
-            return Leg(backend, backend.wire.complete(ask, info), reader, (), ask.model, "prompt", window, size)
+            call = await self.workers.run(books.size, backend.wire.complete, ask, info)
+            return Leg(backend, call, reader, (), ask.model, "prompt", window, size)
 
         def all_prompts() -> int:
-            return sum(tokens.count(ask.prompt, ask.model) for ask in asks)
+            return tokens.estimate_texts([ask.prompt for ask in asks], asks[0].model)
 
         most = sum(ask.sampling.max_tokens or 0 for ask in asks) * copies
         await self.gate.admit(books, all_prompts, most)
-        meter = Meter(books, self.clock, count=tokens.count, model=asks[0].model, copies=copies, prompt=all_prompts)
+        count = tokens.estimate_text
+        meter = Meter(books, self.clock, count=count, model=asks[0].model, copies=copies, prompt=all_prompts)
         return Legs(leg, len(asks) * copies, meter)
 
     async def embed(self, ask: Embedding, target: Target, books: Books) -> Vectors:
@@ -214,14 +220,14 @@ class Engine:
         backend = self.fleet[info.backend]
         options = {**self._options(target, info)[0], **ask.options}
         ask = msgspec.structs.replace(ask, model=info.id, options=options)
-        call = backend.wire.embed(ask, info)
-        await self.gate.admit(books, lambda: sum(tokens.count(text, info.id) for text in ask.inputs), 0)
+        call = await self.workers.run(books.size, backend.wire.embed, ask, info)
+        await self.gate.admit(books, partial(tokens.estimate_texts, ask.inputs, info.id), 0)
         async with (opened := self._open(backend.name, call, books)) as reply:
             note_call(books, opened.waited)
             body = await reply.read()
         vectors = vectors_of(backend, call, ask, info, books.asked, reply, body)
         exact = vectors.tokens is not None
-        count = vectors.tokens if vectors.tokens is not None else sum(tokens.count(t, info.id) for t in ask.inputs)
+        count = vectors.tokens if vectors.tokens is not None else tokens.estimate_texts(ask.inputs, info.id)
         books.usage = Usage(prompt=count, completion=0, exact=exact)
         return Vectors(vectors.rows, count)
 
@@ -262,9 +268,9 @@ class Engine:
         meter = legs.meter
         books = meter.books
         if legs.total == 1:
-            source = self._call(legs.leg(0), books)
+            source = self._call(legs, 0, books)
         else:
-            source = fan_out(lambda n: self._call(legs.leg(n), books), legs.total)
+            source = fan_out(lambda n: self._call(legs, n, books), legs.total)
         try:
             async with aclosing(source) as batches:
                 async for batch in batches:
@@ -283,7 +289,7 @@ class Engine:
                 async for batch in batches:
                     events.extend(batch)
             return events
-        leg = legs.leg(0)
+        leg = await legs.leg(0)
         body = b""
         if leg.call is not None:
             books = legs.meter.books
@@ -304,7 +310,8 @@ class Engine:
         batch.append(legs.meter.close())
         return self._finished(batch)
 
-    async def _call(self, leg: Leg, books: Books) -> AsyncGenerator[Batch]:
+    async def _call(self, legs: Legs, number: int, books: Books) -> AsyncGenerator[Batch]:
+        leg = await legs.leg(number)
         if leg.call is not None:
             async with (opened := self._open(leg.backend.name, leg.call, books)) as reply:
                 note_call(books, opened.waited)
@@ -334,7 +341,7 @@ class Engine:
         """Return the questions of one request with their images, those that are named by URL fetched."""
         if all(type(part) is Text for ask in asks for message in ask.messages for part in message.parts):
             return asks
-        asks = [planning.settle_data_uris(ask) for ask in asks]
+        asks = [await self.workers.run(books.size, planning.settle_data_uris, ask) for ask in asks]
         server = self.snapshot.settings.server
         total = server.images_max_bytes
         inline = check_images(asks, most=server.images_max, total=total)

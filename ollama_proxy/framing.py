@@ -76,10 +76,14 @@ class SseDecoder:
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
 
-    __slots__ = ("_buffer", "_data", "_event", "_limit", "_skip_lf")
+    __slots__ = ("_data", "_event", "_held", "_kept", "_limit", "_size", "_skip_lf")
 
     def __init__(self, *, limit: int = LIMIT) -> None:
-        self._buffer = b""
+        # The beginning of a line, in pieces: joined at each piece, a long line would take quadratic time.
+        self._held: list[bytes] = []
+        # Bytes of that, and of the event's lines before it.
+        self._size = 0
+        self._kept = 0
         self._data: list[bytes] = []
         self._event = ""
         self._skip_lf = False
@@ -97,24 +101,38 @@ class SseDecoder:
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in data:
-            self._buffer += data
-            if len(self._buffer) > self._limit:
-                raise Overlong(f"one event is longer than {self._limit} bytes")
+            if data:
+                self._hold(data)
             return []
-        lines = (self._buffer + data).split(b"\n")
-        self._buffer = lines.pop()
-        return [event for line in lines if (event := self._line(line)) is not None]
+        lines = data.split(b"\n")
+        if self._held:
+            self._held.append(lines[0])
+            lines[0] = b"".join(self._held)
+            self._held.clear()
+            self._size = 0
+        tail = lines.pop()
+        events = [event for line in lines if (event := self._line(line)) is not None]
+        if tail:
+            self._hold(tail)
+        return events
 
     def flush(self) -> list[SseEvent]:
         """Return the last event if the stream ended without the empty line after it."""
         out: list[SseEvent] = []
-        if self._buffer:
-            line, self._buffer = self._buffer, b""
+        if self._held:
+            line = b"".join(self._held)
+            self._held.clear()
             if (event := self._line(line)) is not None:
                 out.append(event)
         if (event := self._line(b"")) is not None:
             out.append(event)
         return out
+
+    def _hold(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size + self._kept > self._limit:
+            raise Overlong(f"one event is longer than {self._limit} bytes")
+        self._held.append(data)
 
     def _line(self, line: bytes) -> SseEvent | None:
         if not line:
@@ -123,12 +141,16 @@ class SseDecoder:
                 return None
             event = SseEvent(self._event, b"\n".join(self._data))
             self._data.clear()
+            self._kept = 0
             self._event = ""
             return event
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
+            self._kept += len(value)
+            if self._kept > self._limit:
+                raise Overlong(f"one event is longer than {self._limit} bytes")
         elif field == b"event":
             self._event = value.decode("utf-8", "replace")
         return None

@@ -15,6 +15,7 @@ from .policy.limit import Verdict, refusal
 from .policy.rates import Planner, Rules, Tier
 from .sections import Limits
 from .spend import Spend
+from .workers import Workers
 
 __all__ = ["ORGANIZATION", "Gate", "rules_of"]
 
@@ -25,9 +26,10 @@ ORGANIZATION = "org-oproxy"
 class Gate:
     """Lets requests in and settles them. `limiter` keeps the buckets, `spend` the budgets."""
 
-    def __init__(self, limiter: Limiter, spend: Spend, settings: Limits) -> None:
+    def __init__(self, limiter: Limiter, spend: Spend, settings: Limits, workers: Workers) -> None:
         self.limiter = limiter
         self.spend = spend
+        self._workers = workers
         self.configure(settings)
 
     def configure(self, settings: Limits) -> None:
@@ -53,7 +55,7 @@ class Gate:
         plan = self._planner.plan(caller, books.asked, books.served)
         size = 0
         if plan.by_tokens or self.spend.counts(caller):
-            size = prompt()
+            size = await self._workers.run(books.size, prompt)
         if plan.fixed or plan.by_tokens:
             charges = plan.charges(size + answer)
             verdict = self.limiter.admit_now(charges) or await self.limiter.admit(charges)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ class Leg(NamedTuple):
 class Legs(NamedTuple):
     """All calls of an answer: the n-th is made when its turn comes."""
 
-    leg: Callable[[int], Leg]
+    leg: Callable[[int], Awaitable[Leg]]
     total: int
     meter: Meter
 
@@ -98,7 +98,7 @@ def vectors_of(
 
 def most(texts: Sequence[str], model: str) -> int:
     """Return the tokens of the longest text: each input of an embedding has the window for itself."""
-    return max((tokens.count(text, model) for text in texts), default=0)
+    return tokens.estimate_text(max(texts, key=len, default=""), model)
 
 
 def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:

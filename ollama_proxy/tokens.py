@@ -10,19 +10,21 @@ import gzip
 import hashlib
 import re
 from binascii import a2b_base64
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from io import BytesIO
+from itertools import accumulate, chain, islice
 from typing import NamedTuple
 
 import msgspec
 from tiktoken import Encoding
 
 from .errors import Invalid
-from .model import Ask, Audio, File, Image, Part, Refusal, Text, Thinking, Tool, ToolCall, ToolResult
+from .model import Ask, Audio, File, Image, Message, Part, Refusal, Text, Thinking, Tool, ToolCall, ToolResult
 
-__all__ = ["count", "decode", "encoding_name", "estimate"]
+__all__ = ["count", "count_ask", "decode", "encoding_name", "estimate", "estimate_text", "estimate_texts"]
 
 CL100K = "cl100k_base"
 O200K = "o200k_base"
@@ -69,6 +71,10 @@ NEWER = re.compile(r"gpt-|chatgpt-|o\d|codex-|computer-use")
 RUN = 4096
 # Characters of a text whose count is remembered; 2048 of them take 4 MB at most.
 SHORT = 2000
+# An estimate counts at most so many characters, in so many windows: some 10 ms.
+SAMPLED, WINDOWS = 65_536, 16
+# What a text weighs in a sample besides its characters, and how many messages, parts or texts an estimate looks at.
+PER_TEXT, MANY = 16, 10_000
 LONG_RUN = re.compile(rf"(?<!\S)\S{{{RUN + 1},}}|(?<!\s)\s{{{RUN + 1},}}")
 
 # https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken: per message, for a name, to prime the answer.
@@ -120,27 +126,98 @@ def decode(ids: Sequence[int], model: str, *, param: str = "input") -> str:
         raise Invalid(message, param=param, code="invalid_value") from exc
 
 
+def estimate_text(text: str, model: str = "") -> int:
+    """Return about how many tokens `text` makes, in a time that does not grow with it; see `estimate_texts`."""
+    return count(text, model) if len(text) <= SAMPLED else estimate_texts((text,), model)
+
+
+def estimate_texts(texts: Sequence[str], model: str = "") -> int:
+    """Return about how many tokens these texts make together: exact up to `SAMPLED` characters in all. Of more, evenly
+    spaced windows are counted and the result is scaled to the whole, so that a large text does not hold up others.
+    """
+    if len(texts) <= MANY and sum(map(len, texts)) <= SAMPLED:
+        return sum(count(text, model) for text in texts)
+    # Each text weighs its length, and something for itself: a window must not be made of too many.
+    ends = list(accumulate(len(text) + PER_TEXT for text in texts))
+    total, size = ends[-1], SAMPLED // WINDOWS
+    if total <= SAMPLED:
+        return sum(count(text, model) for text in texts)
+    found = seen = 0
+    for number in range(WINDOWS):
+        start = (total - size) * number // (WINDOWS - 1)
+        for piece, weight in _window(texts, ends, start, size):
+            found += count(piece, model)
+            seen += weight
+    return round(found * total / seen)
+
+
+def _window(texts: Sequence[str], ends: Sequence[int], start: int, size: int) -> Iterator[tuple[str, int]]:
+    """Yield what lies between two weights, text by text, each with the weight it stands for."""
+    place = bisect_right(ends, start)
+    stop = start + size
+    while start < stop and place < len(texts):
+        text = texts[place]
+        offset = max(0, start - (ends[place] - len(text)))
+        piece = text[offset : offset + stop - start]
+        end = min(stop, ends[place])
+        yield piece, end - start
+        start, place = end, place + 1
+
+
 def estimate(ask: Ask) -> int:
-    """Return about how many prompt tokens `ask` makes: OpenAI's rule for messages, plus the tools' declarations."""
-    total = PRIMING
-    for message in ask.messages:
-        total += PER_MESSAGE + count(message.role, ask.model)
-        if message.name is not None:
-            total += PER_NAME + count(message.name, ask.model)
-        total += sum(_part(part, ask.model) for part in message.parts)
+    """Return about how many prompt tokens `ask` makes: OpenAI's rule for messages, plus the tools' declarations.
+
+    Of long texts only samples are counted (`estimate_texts`), and of more than `MANY` messages or parts only evenly
+    spaced ones: the result is for limits, budgets and error messages. Where an API promises a count, use `count_ask`.
+    """
+    heads, step = _spread(ask.messages)
+    total = PRIMING + sum(_head(message, ask.model) for message in heads) * step
+    number = sum(len(message.parts) for message in ask.messages)
+    step = max(1, -(-number // MANY))
+    texts: list[str] = []
+    parts = chain.from_iterable(message.parts for message in ask.messages)
+    fixed = sum(_gather(part, texts) for part in islice(parts, 0, None, step))
+    total += (fixed + estimate_texts(texts, ask.model)) * step
     if ask.tools:
-        total += PER_TOOLS + sum(PER_TOOL + count(_declaration(tool), ask.model) for tool in ask.tools)
+        total += PER_TOOLS + PER_TOOL * len(ask.tools)
+        total += estimate_texts([_declaration(tool) for tool in ask.tools], ask.model)
     return total
 
 
-def _part(part: Part, model: str) -> int:
+def count_ask(ask: Ask) -> int:
+    """The same with every text counted to its end, which takes a second for some megabytes: call it in a thread."""
+    total = PRIMING + sum(_head(message, ask.model) for message in ask.messages)
+    texts: list[str] = []
+    total += sum(_gather(part, texts) for message in ask.messages for part in message.parts)
+    if ask.tools:
+        total += PER_TOOLS + PER_TOOL * len(ask.tools)
+        texts += map(_declaration, ask.tools)
+    return total + sum(count(text, ask.model) for text in texts)
+
+
+def _spread(messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
+    """Return at most `MANY` evenly spaced messages, and for how many each of them stands."""
+    step = max(1, -(-len(messages) // MANY))
+    return messages[::step], step
+
+
+def _head(message: Message, model: str) -> int:
+    """Return what a message takes besides its parts."""
+    named = PER_NAME + count(message.name, model) if message.name is not None else 0
+    return PER_MESSAGE + count(message.role, model) + named
+
+
+def _gather(part: Part, texts: list[str]) -> int:
+    """Add the texts of a part, and return the tokens that it takes besides them."""
     match part:
         case Text(text) | Thinking(text) | Refusal(text):
-            return count(text, model)
+            texts.append(text)
+            return 0
         case ToolCall(_, name, arguments):
-            return PER_NAME + count(name, model) + count(arguments, model)
+            texts += (name, arguments)
+            return PER_NAME
         case ToolResult(_, parts):
-            return sum(_part(inner, model) for inner in parts)
+            return sum(_gather(inner, texts) for inner in parts)
         case Image():
             return IMAGE_LOW if part.detail == "low" else IMAGE
         case Audio() | File():

@@ -5,12 +5,14 @@ of the loop and record threads; none of them measures time.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Heartbeat", "Threads"]
+__all__ = ["Heartbeat", "Threads", "functions_here"]
 
 
 class Heartbeat:
@@ -19,6 +21,13 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self.count = 0
+        self._news = asyncio.Event()
+
+    async def turns(self, count: int) -> None:
+        """Return when the loop has taken so many more turns."""
+        wanted = self.count + count
+        while self.count < wanted:
+            await self._news.wait()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(self._beat())
@@ -33,6 +42,8 @@ class Heartbeat:
     async def _beat(self) -> None:
         while True:
             self.count += 1
+            news, self._news = self._news, asyncio.Event()
+            news.set()
             await asyncio.sleep(0.001)
 
 
@@ -53,3 +64,21 @@ class Threads:
             return function(*args, **kwargs)
 
         return watched
+
+
+@contextmanager
+def functions_here() -> Iterator[set[str]]:
+    """Collect the functions of the package that run on this thread while the block runs, as "policy.plan.plan"."""
+    found: set[str] = set()
+    before = sys.getprofile()
+
+    def see(frame: FrameType, event: str, argument: Any) -> None:
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and module.startswith("ollama_proxy."):
+            found.add(f"{module.removeprefix('ollama_proxy.')}.{frame.f_code.co_name}")
+
+    sys.setprofile(see)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)

@@ -110,3 +110,32 @@ def test_what_is_framed_comes_back(text: str, name: str) -> None:
 
 def test_the_end_of_an_openai_stream_is_its_own_event() -> None:
     assert run(SseDecoder, [framing.DONE]) == [SseEvent("", b"[DONE]")]
+
+
+@pytest.mark.parametrize("make", [LineDecoder, SseDecoder])
+def test_a_line_that_comes_in_many_pieces_is_joined_once(make: type[LineDecoder | SseDecoder]) -> None:
+    copied = 0
+
+    class Piece(bytes):
+        """Bytes that note how much is copied when they are added to others."""
+
+        def __radd__(self, other: bytes) -> bytes:
+            nonlocal copied
+            copied += len(other) + len(self)
+            return other + bytes(self)
+
+    decoder = make()
+    for _ in range(1000):
+        assert decoder.feed(Piece(b"x" * 10)) == []
+    assert copied == 0
+
+
+def test_an_event_of_many_lines_is_bounded_too() -> None:
+    decoder = SseDecoder(limit=100)
+    for _ in range(10):
+        decoder.feed(b"data: 123456789\n")
+    with pytest.raises(Overlong):
+        decoder.feed(b"data: 123456789\n" * 2)
+    decoder = SseDecoder(limit=100)
+    for _ in range(50):
+        assert decoder.feed(b"data: 123456789\n\n") == [SseEvent("", b"123456789")]

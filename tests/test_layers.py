@@ -27,9 +27,10 @@ LAYERS: dict[str, int] = {
     "sections": 2,
     "sections_help": 2,
     "sections_state": 2,
-    # Not layers of the program but what it stands on: the keeper of tasks, the package's own data files, and how files
-    # are opened for their owner alone.
+    # Not layers of the program but what it stands on: the keeper of tasks, threads for large inputs, the package's own
+    # data files, and how files are opened for their owner alone.
     "tasks": 2,
+    "workers": 2,
     "assets": 2,
     "private": 2,
     "settings": 3,
@@ -95,7 +96,7 @@ OUTSIDE = frozenset(
 # urllib.parse is string work.
 HARMLESS = frozenset({"urllib.parse"})
 # Stand on their own above the pure layers' rule.
-IMPURE = frozenset({"tasks", "assets", "private"})
+IMPURE = frozenset({"tasks", "workers", "assets", "private"})
 
 FUNCTION_LINES = 50
 

@@ -152,3 +152,61 @@ def test_counting_never_opens_a_socket() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout.split("\n")[:2]) == (0, ["hello", "the guard works"]), run.stderr
+
+
+PROSE = "The quick brown fox, 42 of them, jumps over the lazy dog. "
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 500_000, PROSE * 4_000, "お誕生日" * 40_000, " " * 200_000, "!@#$%" * 40_000], ids=str.__len__
+)
+def test_an_estimate_of_a_long_text_is_near_its_count(text: str) -> None:
+    assert tokens.estimate_text(text) == pytest.approx(tokens.count(text), rel=0.02)
+    assert tokens.estimate_texts([text, text]) == pytest.approx(2 * tokens.count(text), rel=0.02)
+
+
+def test_an_estimate_of_a_short_text_is_its_count() -> None:
+    for text in ("", "Hello", PROSE * (tokens.SAMPLED // len(PROSE))):
+        assert tokens.estimate_text(text) == tokens.estimate_texts([text]) == tokens.count(text)
+    assert tokens.estimate_texts([]) == 0
+
+
+def test_texts_of_all_sizes_are_sampled_by_their_weight() -> None:
+    for texts in ([PROSE * 10_000] + ["Hi"] * 500, ["Hi"] * 100_000, [""] * 100_000, [PROSE] * 30_000):
+        want = sum(map(tokens.count, texts))
+        assert tokens.estimate_texts(texts) == pytest.approx(want, rel=0.05)
+
+
+class Counted(str):
+    """A text that notes how much of it is looked at."""
+
+    seen = 0
+
+    def __getitem__(self, place: object) -> str:
+        piece = super().__getitem__(place)  # type: ignore[index]
+        Counted.seen += len(piece)
+        return piece
+
+
+def test_what_an_estimate_looks_at_does_not_grow_with_the_input() -> None:
+    for length in (1_000_000, 10_000_000):
+        Counted.seen = 0
+        tokens.estimate_text(Counted("word " * (length // 5)))
+        assert 0 < Counted.seen <= tokens.SAMPLED
+
+
+def test_an_estimate_of_many_messages_is_near_their_count() -> None:
+    for messages in (
+        [Message(role="user", parts=(Text(f"Hello {number}"),)) for number in range(30_000)],
+        [Message(role="user", parts=tuple(Text("Hello there") for _ in range(50_000)))],
+        [Message(role="user", name="Ann", parts=()) for _ in range(30_000)],
+    ):
+        ask = Ask(model="m", messages=tuple(messages))
+        assert tokens.estimate(ask) == pytest.approx(tokens.count_ask(ask), rel=0.05)
+
+
+def test_a_count_is_exact_for_any_length() -> None:
+    text = PROSE * 5_000
+    ask = Ask(model="gpt-4o", messages=(Message(role="user", parts=(Text(text),)),))
+    around = tokens.count_ask(Ask(model="gpt-4o", messages=(Message(role="user", parts=(Text(""),)),)))
+    assert tokens.count_ask(ask) == around + tokens.count(text, "gpt-4o")

@@ -29,7 +29,7 @@ class Books:
 
     __slots__ = (
         "address", "agent", "asked", "at", "backend", "behind", "caller", "closed", "code", "ended", "endpoint",
-        "entry", "first", "hold", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "started",
+        "entry", "first", "hold", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "size", "started",
         "status", "stream", "tag", "tries", "usage",
     )  # fmt: skip
 
@@ -43,6 +43,8 @@ class Books:
         self.first: float | None = None
         self.ended: float | None = None
         self.caller = NOBODY
+        # Bytes of the body: what decides whether work on it belongs in a thread.
+        self.size = 0
         self.address = ""
         self.agent = ""
         self.tag = ""

@@ -28,8 +28,9 @@ def shorten(ask: Ask, *, tokens: int | None, limit: int | None) -> Ask | None:
     front, turns = split(ask.messages)
     sizes = [sum(size(message) for message in turn) for turn in turns]
     room = share * (sum(size(message) for message in front) + sum(sizes)) - sum(size(message) for message in front)
-    left = len(turns)
-    while left > 1 and (left == len(turns) or sum(sizes[-left:]) > room):
+    left, rest = len(turns), sum(sizes)
+    while left > 1 and (left == len(turns) or rest > room):
+        rest -= sizes[-left]
         left -= 1
     if left == len(turns):
         return None

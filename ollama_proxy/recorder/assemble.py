@@ -42,6 +42,14 @@ class Pieces(list[str]):
     """A text that still grows: joined once, at the end."""
 
 
+class Listed(list[Any]):
+    """A list that still grows, with the place of each item that has an index: there may be thousands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[int, int] = {}
+
+
 def assemble(pieces: Sequence[bytes]) -> Assembled:
     """Return what the bytes of a stream of Server-Sent Events, or of Ollama's lines, amount to, wherever they are
     cut."""
@@ -171,27 +179,23 @@ def merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
                 have = into[name] = {}
             merge(have, value)
         elif kind is list:
-            if type(have) is not list:
-                have = into[name] = []
+            if type(have) is not Listed:
+                have = into[name] = Listed()
             extend(have, value)
         elif value is not None or name not in into:
             into[name] = value
 
 
-def extend(into: list[Any], more: list[Any]) -> None:
+def extend(into: Listed, more: list[Any]) -> None:
     for item in more:
         index = item.get("index") if type(item) is dict else None
         if type(index) is not int:
             into.append(item)
             continue
-        for have in into:
-            if type(have) is dict and have.get("index") == index:
-                merge(have, item)
-                break
-        else:
-            fresh: dict[str, Any] = {}
-            merge(fresh, item)
-            into.append(fresh)
+        if index not in into.places:
+            into.places[index] = len(into)
+            into.append({})
+        merge(into[into.places[index]], item)
 
 
 def finished(value: Any) -> Any:
@@ -200,7 +204,7 @@ def finished(value: Any) -> Any:
         return "".join(value)
     if type(value) is dict:
         return {name: finished(item) for name, item in value.items()}
-    if type(value) is list:
+    if type(value) is Listed or type(value) is list:
         return [finished(item) for item in value]
     return value
 

@@ -31,7 +31,7 @@ from ..spend import Spend
 from ..store import StoreError
 from ..store.spent import spent
 from .accounts import Accounts
-from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEYRING, RECORDER, SAY, TASKS, WALL
+from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEYRING, RECORDER, SAY, TASKS, WALL, WORKERS
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -74,7 +74,8 @@ def gate_of(app: web.Application, settings: Settings) -> Gate:
     clock, say = app[CLOCK], announcer(app[SAY])
     spend = Spend(settings.budget, wall=app[WALL], load=spent_of(app), say=say, tasks=app[TASKS], price=price_of(app))
     limits = settings.limits
-    return Gate(open_limiter(limits.url, clock=clock, on_error=limits.on_error, say=say), spend, limits)
+    limiter = open_limiter(limits.url, clock=clock, on_error=limits.on_error, say=say)
+    return Gate(limiter, spend, limits, app[WORKERS])
 
 
 async def open_books(app: web.Application) -> None:

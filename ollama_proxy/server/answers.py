@@ -7,6 +7,7 @@ Fills the books; never opens or closes them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -14,13 +15,14 @@ from aiohttp import web
 from .. import tokens
 from ..events import Event, Note, Usage
 from ..policy.books import Books
-from ..translate import chat, completions, embeddings, validate
+from ..translate import chat, completions, embeddings
 from ..translate.completions import CompletionAsk
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import inputs, stored_chat
+from .decoding import decode_body
 from .door import note_tag
 from .judging import moderation_answer
-from .keys import ENGINE, NEW_ID, WALL
+from .keys import ENGINE, NEW_ID, WALL, WORKERS
 from .relay import relay_whole
 from .responses_ask import response_body
 
@@ -35,7 +37,7 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
     passes = engine.passes(target, "/chat/completions")
-    ask = None if passes else chat.parse_shape(shape, fields)
+    ask = None if passes else await app[WORKERS].run(books.size, chat.parse_shape, shape, fields)
     if ask is not None and inputs.names_files(ask):
         ask = await inputs.with_files(app, ask, books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
@@ -58,7 +60,8 @@ async def completion_answer(app: web.Application, shape: CompletionRequest, fiel
     target = await engine.route(shape.model, "completion", books)
     if engine.passes(target, "/completions"):
         return await relay_whole(app, books, "/completions", fields, target)
-    ask = completions.parse_shape(shape, fields, decode_tokens=tokens.decode)
+    parse = partial(completions.parse_shape, decode_tokens=tokens.decode)
+    ask = await app[WORKERS].run(books.size, parse, shape, fields)
     books.ignored = ask.ignored
     id, created = f"cmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     events = best(ask, await engine.complete_whole(ask.prompts, target, books, copies=ask.best_of))
@@ -91,7 +94,8 @@ async def embedding_answer(app: web.Application, shape: EmbeddingRequest, fields
     target = await engine.route(shape.model, "embedding", books)
     if engine.passes(target, "/embeddings"):
         return await relay_whole(app, books, "/embeddings", fields, target)
-    ask = embeddings.parse_shape(shape, fields, decode_tokens=tokens.decode)
+    parse = partial(embeddings.parse_shape, decode_tokens=tokens.decode)
+    ask = await app[WORKERS].run(books.size, parse, shape, fields)
     books.ignored = ask.ignored
     vectors = await engine.embed(ask.embedding, target, books)
     return embeddings.write(
@@ -100,19 +104,19 @@ async def embedding_answer(app: web.Application, shape: EmbeddingRequest, fields
 
 
 async def chat_body(app: web.Application, body: bytes, books: Books) -> bytes:
-    shape, fields = validate.decode(body, ChatRequest)
+    shape, fields = await decode_body(app, body, ChatRequest, books)
     note_tag(books, shape)
     return await chat_answer(app, shape, fields, books)
 
 
 async def completion_body(app: web.Application, body: bytes, books: Books) -> bytes:
-    shape, fields = validate.decode(body, CompletionRequest)
+    shape, fields = await decode_body(app, body, CompletionRequest, books)
     note_tag(books, shape)
     return await completion_answer(app, shape, fields, books)
 
 
 async def embedding_body(app: web.Application, body: bytes, books: Books) -> bytes:
-    shape, fields = validate.decode(body, EmbeddingRequest)
+    shape, fields = await decode_body(app, body, EmbeddingRequest, books)
     note_tag(books, shape)
     return await embedding_answer(app, shape, fields, books)
 

@@ -30,6 +30,7 @@ from ..settings import BackendSettings, Loaded, Settings
 from ..tasks import Tasks
 from ..translate import openapi
 from ..turns import Rules, Turns
+from ..workers import Workers
 from . import accounting, batches, files, sweep
 from .body import budget_of
 from .keys import (
@@ -53,6 +54,7 @@ from .keys import (
     UNATTENDED,
     UPLOADS,
     WALL,
+    WORKERS,
 )
 from .loop_watch import LoopWatch
 from .middleware import edge
@@ -89,9 +91,8 @@ def build_app(
     app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[STARTED] = {"at": wall(), "config": str(loaded.path)}
-    app[TASKS], app[MEMORY], app[LOOP_WATCH] = Tasks(), Memory(budget_of(settings)), LoopWatch(clock, wall)
-    app[LEAVING] = set()
-    app[FAILURES] = MemoryLimiter(clock)
+    app[TASKS], app[WORKERS], app[MEMORY] = Tasks(), Workers(), Memory(budget_of(settings))
+    app[LEAVING], app[FAILURES], app[LOOP_WATCH] = set(), MemoryLimiter(clock), LoopWatch(clock, wall)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
     app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()
     builder = Builder(env, clock)
@@ -103,6 +104,7 @@ def build_app(
         images=fetcher_of(settings),
         gate=gate,
         turns=Turns(clock, Rules.of(settings)),
+        workers=app[WORKERS],
         new_id=new_id,
         clock=clock,
     )
@@ -146,6 +148,7 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     await app[ENGINE].images.aclose()
     await clerk.gate.limiter.aclose()
     await accounting.close(app)
+    app[WORKERS].close()
 
 
 async def warm(app: web.Application) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
@@ -11,7 +13,8 @@ from ..translate import validate
 from ..translate.responses_compact import compact_ask, write_compaction
 from ..translate.responses_items import canonical, items_of
 from ..translate.shapes_responses import CompactRequest
-from .keys import ENGINE, WALL
+from .decoding import decode_body
+from .keys import ENGINE, WALL, WORKERS
 from .responses_ask import history_of, referred, with_files
 from .shelf import new_id, owner_of
 
@@ -22,7 +25,7 @@ NO_EFFECT = ("service_tier", "prompt_cache_key", "prompt_cache_retention", "prom
 
 async def compact_response(app: web.Application, body: bytes, books: Books) -> bytes:
     """Return the compaction as JSON."""
-    shape, fields = validate.decode(body, CompactRequest)
+    shape, fields = await decode_body(app, body, CompactRequest, books)
     if not shape.input and shape.previous_response_id is None:
         raise Invalid(
             "Missing required parameter: 'input'. One of 'input' or 'previous_response_id' must be provided.",
@@ -32,12 +35,14 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
     engine, owner = app[ENGINE], owner_of(books.caller)
     before = await history_of(app, shape.previous_response_id, None, owner)
     brought = await referred(app, items_of(shape.input), before, owner)
-    ask = compact_ask(shape, await with_files(app, [*before, *brought], books, owner), history=len(before))
+    items = await with_files(app, [*before, *brought], books, owner)
+    ask = await app[WORKERS].run(books.size, partial(compact_ask, shape, items, history=len(before)))
     ignored = (*ask.ignored, *validate.ignored_keys(fields, CompactRequest))
     ask = msgspec.structs.replace(ask, ignored=(*ignored, *(name for name in NO_EFFECT if getattr(shape, name))))
     target = await engine.route(shape.model, "chat", books)
     events = await engine.chat_whole(ask, target, books)
-    items = canonical([*before, *brought], lambda prefix: new_id(app, prefix))
+    listed = partial(canonical, [*before, *brought], lambda prefix: new_id(app, prefix))
+    items = await app[WORKERS].run(books.size, listed)
     answer = write_compaction(
         events,
         items,

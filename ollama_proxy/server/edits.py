@@ -7,9 +7,10 @@ from aiohttp import web
 from ..engine import Engine
 from ..policy.books import Books
 from ..policy.route import Target
-from ..translate import edits, validate
+from ..translate import edits
 from ..translate.openapi import Route
 from ..translate.shapes_edits import EditRequest
+from .decoding import decode_body
 from .generate import body_of
 from .keys import BOOKS, ENGINE, WALL
 from .reply import json_bytes
@@ -21,7 +22,7 @@ __all__ = ["ROWS", "create_edit"]
 async def create_edit(request: web.Request) -> web.Response:
     """POST /v1/edits."""
     app, books = request.app, request[BOOKS]
-    ask = edits.parse_shape(*validate.decode(await body_of(request), EditRequest))
+    ask = edits.parse_shape(*await decode_body(app, await body_of(request), EditRequest, books))
     engine = app[ENGINE]
     target = await route(engine, ask.model, books)
     created = int(app[WALL]())

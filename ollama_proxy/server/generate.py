@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from .. import tokens
-from ..translate import chat, completions, validate
+from ..translate import chat, completions
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from . import inputs, stored_chat
 from .answers import chat_answer, completion_answer, embedding_answer
 from .body import read_body
+from .decoding import decode_body
 from .door import note_tag
-from .keys import BOOKS, ENGINE, NEW_ID, WALL
+from .keys import BOOKS, ENGINE, NEW_ID, WALL, WORKERS
 from .relay import relay
 from .reply import json_bytes, stream
 
@@ -26,14 +29,17 @@ async def body_of(request: web.Request) -> bytes:
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     app, books = request.app, request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), ChatRequest)
+    shape, fields = await decode_body(app, await body_of(request), ChatRequest, books)
     note_tag(books, shape)
     if not shape.stream:
         return json_bytes(await chat_answer(app, shape, fields, books))
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
     passes = engine.passes(target, "/chat/completions")
-    ask = None if passes else await inputs.with_files(app, chat.parse_shape(shape, fields), books)
+    ask = None
+    if not passes:
+        ask = await app[WORKERS].run(books.size, chat.parse_shape, shape, fields)
+        ask = await inputs.with_files(app, ask, books)
     id, created = f"chatcmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     keeper = await stored_chat.keeper(app, shape, fields, books, id, created)
     if ask is None:
@@ -56,7 +62,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 async def create_completion(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions."""
     app, books = request.app, request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), CompletionRequest)
+    shape, fields = await decode_body(app, await body_of(request), CompletionRequest, books)
     note_tag(books, shape)
     if not shape.stream:
         return json_bytes(await completion_answer(app, shape, fields, books))
@@ -64,7 +70,8 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     target = await engine.route(shape.model, "completion", books)
     if engine.passes(target, "/completions"):
         return await relay(request, "/completions", fields, target)
-    ask = completions.parse_shape(shape, fields, decode_tokens=tokens.decode)
+    parse = partial(completions.parse_shape, decode_tokens=tokens.decode)
+    ask = await app[WORKERS].run(books.size, parse, shape, fields)
     books.ignored = ask.ignored
     writer = completions.ChunkWriter(
         id=f"cmpl-{app[NEW_ID]()[:29]}",
@@ -82,6 +89,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
 async def create_embedding(request: web.Request) -> web.StreamResponse:
     """POST /v1/embeddings."""
     books = request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), EmbeddingRequest)
+    app = request.app
+    shape, fields = await decode_body(app, await body_of(request), EmbeddingRequest, books)
     note_tag(books, shape)
-    return json_bytes(await embedding_answer(request.app, shape, fields, books))
+    return json_bytes(await embedding_answer(app, shape, fields, books))

@@ -16,10 +16,11 @@ from ..policy import guard
 from ..policy.books import Books
 from ..policy.guard import Answer, Question
 from ..policy.route import Target
-from ..translate import moderations, validate
+from ..translate import moderations
 from ..translate.moderations import ModerationAsk
 from ..translate.shapes_moderations import ModerationRequest
-from .keys import ENGINE, NEW_ID
+from .decoding import decode_body
+from .keys import ENGINE, NEW_ID, WORKERS
 from .relay import relay_whole
 
 __all__ = ["moderation_answer"]
@@ -30,8 +31,8 @@ HINT = "No model here can judge: fetch one, for instance `oproxy models pull lla
 async def moderation_answer(app: web.Application, body: bytes, books: Books) -> bytes:
     """Judge what a body holds."""
     engine = app[ENGINE]
-    shape, fields = validate.decode(body, ModerationRequest)
-    ask = moderations.parse_shape(shape, fields)
+    shape, fields = await decode_body(app, body, ModerationRequest, books)
+    ask = await app[WORKERS].run(books.size, moderations.parse_shape, shape, fields)
     target = await judge_of(engine, ask, books)
     if target.info.id in moderations.OPENAI and engine.passes(target, "/chat/completions"):
         # OpenAI's own, or one that poses as it.

@@ -18,6 +18,7 @@ from ..policy.books import Books
 from ..policy.memory import Memory
 from ..recorder import Recorder
 from ..tasks import Tasks
+from ..workers import Workers
 from .accounts import Accounts
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ __all__ = [
     "UNATTENDED",
     "UPLOADS",
     "WALL",
+    "WORKERS",
 ]
 
 ENGINE = web.AppKey("engine", Engine)
@@ -71,6 +73,8 @@ UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
+# Threads for large inputs.
+WORKERS = web.AppKey("workers", Workers)
 # How long the event loop was blocked.
 LOOP_WATCH: web.AppKey[LoopWatch] = web.AppKey("loop_watch")
 # What is called when the daemon begins to end: connections that would stay open for ever close themselves.

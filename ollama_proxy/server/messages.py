@@ -13,13 +13,15 @@ from .. import tokens
 from ..fanout import Batch
 from ..model import Ask
 from ..policy.books import Books
-from ..translate import messages, validate
+from ..translate import messages
 from ..translate.messages_write import PING
 from ..translate.openapi import Route
 from ..translate.shapes_messages import CountTokensRequest, MessagesRequest
+from ..workers import LARGE
 from . import inputs
+from .decoding import decode_body
 from .generate import body_of
-from .keys import BOOKS, ENGINE, NEW_ID
+from .keys import BOOKS, ENGINE, NEW_ID, WORKERS
 from .reply import Form, json_bytes, stream
 from .row import Row
 
@@ -33,11 +35,12 @@ FORM = Form(named=True, last=b"", beat=PING)
 async def create_message(request: web.Request) -> web.StreamResponse:
     """POST /v1/messages."""
     app, books = request.app, request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), MessagesRequest)
+    shape, fields = await decode_body(app, await body_of(request), MessagesRequest, books)
     note_tag(books, shape)
     engine = app[ENGINE]
     target = await engine.route(shape.model, "chat", books)
-    ask = await inputs.with_files(app, messages.parse_shape(shape, fields), books)
+    ask = await app[WORKERS].run(books.size, messages.parse_shape, shape, fields)
+    ask = await inputs.with_files(app, ask, books)
     id, thoughts = f"msg_01{app[NEW_ID]()[:22]}", messages.thoughts_of(shape)
     if not ask.stream:
         events = await engine.chat_whole(ask, target, books)
@@ -75,13 +78,14 @@ def look_at(count: asyncio.Future[int]) -> None:
 
 async def count_tokens(request: web.Request) -> web.Response:
     """POST /v1/messages/count_tokens: an estimate; no model is asked."""
-    books = request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), CountTokensRequest)
-    await request.app[ENGINE].route(shape.model, "chat", books)
-    ask = await inputs.with_files(request.app, messages.parse_shape(shape, fields), books)
+    app, books = request.app, request[BOOKS]
+    shape, fields = await decode_body(app, await body_of(request), CountTokensRequest, books)
+    await app[ENGINE].route(shape.model, "chat", books)
+    ask = await app[WORKERS].run(books.size, messages.parse_shape, shape, fields)
+    ask = await inputs.with_files(app, ask, books)
     books.ignored = ask.ignored
     # The vocabulary takes its time to be read, and a long conversation to be counted.
-    count = await asyncio.to_thread(tokens.estimate, ask)
+    count = await app[WORKERS].run(LARGE, tokens.count_ask, ask)
     return json_bytes(msgspec.json.encode({"input_tokens": count}))
 
 

@@ -28,8 +28,9 @@ from ..translate.shapes_ollama import (
     OllamaEmbedRequest,
     OllamaGenerateRequest,
 )
+from .decoding import decode_body
 from .generate import body_of
-from .keys import BOOKS, CLOCK, ENGINE, WALL
+from .keys import BOOKS, CLOCK, ENGINE, WALL, WORKERS
 from .ollama_api_relay import NDJSON, Asked, relay, relay_embedding
 from .reply import Form, json_bytes, stream
 from .row import Row
@@ -48,11 +49,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "chat", Invalid("model is required", param="model"))
     if came.own:
         return await relay(request, asked("/api/chat", came, chat_size, "messages"), came.target)
-    shape, fields = validate.decode(came.body, OllamaChatRequest)
+    shape, fields = await decode_body(request.app, came.body, OllamaChatRequest, request[BOOKS])
     lines = write.ChatLines(model=came.model, stamp=now(request.app), times=times(request))
     if not shape.messages:
         return await load(request, came.target, shape.keep_alive, lines)
-    return await answered(request, front.parse_chat(shape, fields), came.target, lines)
+    ask = await request.app[WORKERS].run(request[BOOKS].size, front.parse_chat, shape, fields)
+    return await answered(request, ask, came.target, lines)
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -61,7 +63,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "completion", ModelNotFound(""))
     if came.own:
         return await relay(request, asked("/api/generate", came, generate_size, "prompt"), came.target)
-    shape, fields = validate.decode(came.body, OllamaGenerateRequest)
+    shape, fields = await decode_body(request.app, came.body, OllamaGenerateRequest, books)
     lines = write.GenerateLines(model=came.model, stamp=now(request.app), times=times(request))
     if not shape.prompt:
         return await load(request, came.target, shape.keep_alive, lines)
@@ -79,7 +81,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "embedding", ModelNotFound(""))
     if came.own:
         return await relay_embedding(request, asked("/api/embed", came, embed_size, "input"), came.target)
-    ask, ignored = front.parse_embed(*validate.decode(came.body, OllamaEmbedRequest))
+    ask, ignored = front.parse_embed(*await decode_body(request.app, came.body, OllamaEmbedRequest, books))
     if not ask.inputs:
         await loaded(request, came.target, ask.keep_alive)
         return json_bytes(msgspec.json.encode({"model": came.model, "embeddings": []}))
@@ -95,7 +97,8 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     came = await coming(request, "embedding", ModelNotFound(""))
     if came.own:
         return await relay_embedding(request, asked("/api/embeddings", came, embeddings_size, "prompt"), came.target)
-    ask, ignored = front.parse_embeddings(*validate.decode(came.body, OllamaEmbeddingsRequest))
+    shape, fields = await decode_body(request.app, came.body, OllamaEmbeddingsRequest, books)
+    ask, ignored = front.parse_embeddings(shape, fields)
     if not ask.inputs:
         await loaded(request, came.target, ask.keep_alive)
         return json_bytes(b'{"embedding":[]}')
@@ -117,7 +120,9 @@ class Coming(NamedTuple):
 async def coming(request: web.Request, kind: str, missing: OproxyError) -> Coming:
     """Read a request and find its model; without one it is refused as Ollama does."""
     engine, books = request.app[ENGINE], request[BOOKS]
-    body, fields = front.opened(await body_of(request))
+    came = await body_of(request)
+    books.size = len(came)
+    body, fields = await request.app[WORKERS].run(books.size, front.opened, came)
     if not (model := front.named(fields, "model")):
         raise missing
     target = await engine.route(model, kind, books)
@@ -199,7 +204,7 @@ def asked(path: str, came: Coming, size: Callable[[bytes], int], prompt: str) ->
             return size(body)
         except OproxyError:
             # Ollama may take what we do not; about what it holds.
-            return tokens.count(bytes(fields.get(prompt, b"")).decode("utf-8", "replace"))
+            return tokens.estimate_text(bytes(fields.get(prompt, b"")).decode("utf-8", "replace"))
 
     idle = bytes(fields.get(prompt, b"")) in EMPTY
     # Of a key that stands there twice, Go takes the last but for null: with each key once, nothing is asked after all.
@@ -212,15 +217,15 @@ def chat_size(body: bytes) -> int:
 
 def generate_size(body: bytes) -> int:
     ask = front.parse_generate(*validate.decode(body, OllamaGenerateRequest)).ask
-    return tokens.estimate(ask) if isinstance(ask, Ask) else tokens.count(ask.prompt)
+    return tokens.estimate(ask) if isinstance(ask, Ask) else tokens.estimate_text(ask.prompt)
 
 
 def embed_size(body: bytes) -> int:
-    return sum(map(tokens.count, front.parse_embed(*validate.decode(body, OllamaEmbedRequest))[0].inputs))
+    return tokens.estimate_texts(front.parse_embed(*validate.decode(body, OllamaEmbedRequest))[0].inputs)
 
 
 def embeddings_size(body: bytes) -> int:
-    return sum(map(tokens.count, front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))[0].inputs))
+    return tokens.estimate_texts(front.parse_embeddings(*validate.decode(body, OllamaEmbeddingsRequest))[0].inputs)
 
 
 class Limit(msgspec.Struct):

@@ -21,7 +21,8 @@ from ..translate import ollama_pass
 from ..translate.ollama_front_write import error_line
 from ..translate.ollama_read import ChatReader, CompletionReader
 from ..translate.wire import Reader
-from .keys import BOOKS, CLERK, CLOCK, ENGINE
+from ..workers import LARGE
+from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
 from .middleware import error_response
 from .reply import EventStream
 
@@ -51,7 +52,7 @@ class Observer:
     def __init__(self, app: web.Application, books: Books, asked: Asked) -> None:
         kind: type[ChatReader | CompletionReader] = ChatReader if asked.path == "/api/chat" else CompletionReader
         self._reader: Reader = kind(backend=books.backend, model=books.asked, logprobs=False)
-        self._meter = Meter(books, app[CLOCK], prompt=asked.prompt, count=tokens.count, model=books.asked)
+        self._meter = Meter(books, app[CLOCK], prompt=asked.prompt, count=tokens.estimate_text, model=books.asked)
         self.ended = False
         self.error: OproxyError | None = None
 
@@ -80,6 +81,7 @@ class Observer:
 async def relay(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
     """Send a chat or a generation on, and its answer back as it comes."""
     app, books = request.app, request[BOOKS]
+    asked = await measured(app, books, asked)
     async with passed(app, books, asked, target) as reply:
         if reply.status >= 400:
             return await refused(request, reply, target)
@@ -153,6 +155,7 @@ class Embedded(msgspec.Struct):
 async def relay_embedding(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
     """Send texts to be embedded on. Where the answer has no count (the older form), the books have an estimate."""
     books = request[BOOKS]
+    asked = await measured(request.app, books, asked)
     async with passed(request.app, books, asked, target) as reply:
         if reply.status >= 400:
             return await refused(request, reply, target)
@@ -167,6 +170,15 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
         books.usage = Usage(prompt=asked.prompt(), completion=0, exact=False)
     same = ollama_pass.same_name(books.asked, target.info.id)
     return answered(body if same else ollama_pass.renamed(body, books.asked), reply)
+
+
+async def measured(app: web.Application, books: Books, asked: Asked) -> Asked:
+    """Count the prompt of a large request now, in a thread: its body would have to be decoded for that when the client
+    leaves, where nothing can be waited for."""
+    if books.size < LARGE:
+        return asked
+    count = await app[WORKERS].run(books.size, asked.prompt)
+    return msgspec.structs.replace(asked, prompt=lambda: count)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -15,7 +16,7 @@ from ..model import Call
 from ..policy.books import Books
 from ..policy.route import Target
 from ..translate import passthrough
-from .keys import BOOKS, CLERK, CLOCK, ENGINE
+from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
 from .reply import EventStream, json_bytes
 from .stored_chat import Keeper
 
@@ -63,12 +64,13 @@ async def passed(
     backend = engine.backend_of(target)
     books.stream = passthrough.streams(fields)
     observe = books.stream and not passthrough.asks_usage(fields)
-    call = Call("POST", path, passthrough.rewrite_request(fields, model=target.info.id, observe=observe))
+    rewrite = partial(passthrough.rewrite_request, fields, model=target.info.id, observe=observe)
+    call = Call("POST", path, await app[WORKERS].run(books.size, rewrite))
     prompt = fields.get(PROMPTS[path])
 
     def size() -> int:
         # About: the JSON around the text is counted with it.
-        return tokens.count(bytes(prompt).decode(errors="replace")) if prompt is not None else 0
+        return tokens.estimate_text(bytes(prompt).decode(errors="replace")) if prompt is not None else 0
 
     answer = passthrough.most_tokens(fields)
     async with engine.relay(call, target, books, prompt=size, answer=answer) as reply:

@@ -18,9 +18,11 @@ from ..translate.responses_items import items_of
 from ..translate.responses_replay import ENDED, replay
 from ..translate.shapes_queries import ItemsQuery, ResponseQuery
 from ..translate.shapes_responses import CompactRequest, CountRequest, ResponsesRequest
+from ..workers import LARGE
 from .compact import compact_response
+from .decoding import decode_body
 from .generate import body_of
-from .keys import BOOKS, ENGINE, RUNS
+from .keys import BOOKS, ENGINE, RUNS, WORKERS
 from .reply import EventStream, Form, json_bytes, stream
 from .responses_ask import KIND, answered, finished, history_of, keep, missing, prepare, referred, with_files
 from .responses_socket import serve_socket
@@ -185,15 +187,20 @@ async def list_input_items(request: web.Request) -> web.StreamResponse:
 async def count_input(request: web.Request) -> web.StreamResponse:
     """POST /v1/responses/input_tokens. No model is asked."""
     app, books = request.app, request[BOOKS]
-    shape, fields = validate.decode(await body_of(request), CountRequest)
+    shape, fields = await decode_body(app, await body_of(request), CountRequest, books)
     responses.exclusive(shape.previous_response_id, shape.conversation)
     owner = owner_of(books.caller)
     conversation = responses.conversation_id(shape.conversation)
     before = await history_of(app, shape.previous_response_id, conversation, owner)
     items = await with_files(app, [*before, *await referred(app, items_of(shape.input), before, owner)], books, owner)
-    ask = responses.count_ask(shape, items, history=len(before))
     books.ignored = validate.ignored_keys(fields, CountRequest)
-    return json_bytes(msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens.estimate(ask)}))
+
+    def counted() -> int:
+        return tokens.count_ask(responses.count_ask(shape, items, history=len(before)))
+
+    # The vocabulary takes its time to be read, and a long conversation to be counted; what is kept of it has any size.
+    count = await app[WORKERS].run(LARGE, counted)
+    return json_bytes(msgspec.json.encode({"object": "response.input_tokens", "input_tokens": count}))
 
 
 async def compact(request: web.Request) -> web.StreamResponse:

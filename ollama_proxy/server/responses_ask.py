@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,15 @@ from ..policy.books import Books
 from ..policy.route import Target
 from ..policy.shorten import shorten
 from ..stored import Piece, Stored
-from ..translate import responses, validate
+from ..translate import responses
 from ..translate.responses_items import canonical, items_of
 from ..translate.responses_write import ResponseWriter
 from ..translate.shapes_responses import ResponsesRequest
 from . import conversations
+from .decoding import decode_body
 from .door import note_tag
 from .inputs import Reader
-from .keys import ACCOUNTS, ENGINE, WALL
+from .keys import ACCOUNTS, ENGINE, WALL, WORKERS
 from .shelf import kept, new_id, owner_of
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ async def prepare(
 ) -> Prepared:
     """Read a request and fetch what it refers to. `id`: the response has one already. Raises errors.Invalid and others
     in OpenAI's words."""
-    shape, fields = validate.decode(body, ResponsesRequest)
+    shape, fields = await decode_body(app, body, ResponsesRequest, books)
     note_tag(books, shape)
     responses.check(shape)
     owner = owner_of(books.caller)
@@ -109,8 +111,9 @@ async def prepare(
     )
     brought = await referred(app, items_of(shape.input), before, owner)
     prompt = await with_files(app, [*before, *brought], books, owner)
-    question = responses.parse(shape, fields, prompt, history=len(before))
-    items = canonical(brought, lambda prefix: new_id(app, prefix))
+    work = app[WORKERS].run
+    question = await work(books.size, partial(responses.parse, shape, fields, prompt, history=len(before)))
+    items = await work(books.size, canonical, brought, lambda prefix: new_id(app, prefix))
     writer = ResponseWriter(
         responses.echo(shape, id=id or new_id(app, "resp_"), created=int(app[WALL]())),
         clock=app[WALL],

@@ -47,6 +47,8 @@ class FieldFinder:
         self._mark = b"\r\n--" + boundary
         # The first boundary has no line before it.
         self._buffer = b"\r\n"
+        # How far it has been looked at: cut off part by part, a form of many parts would take quadratic time.
+        self._place = 0
         self._in_headers = False
         self._wanted = False
         self._value = b""
@@ -55,49 +57,53 @@ class FieldFinder:
         """Look at the next bytes."""
         if self.ended:
             return
-        self._buffer += data
+        self._buffer = self._buffer[self._place :] + data
+        self._place = 0
         while self._headers() if self._in_headers else self._content():
             pass
+        self._buffer, self._place = self._buffer[self._place :], 0
 
     def _headers(self) -> bool:
         """Take a part's headers; return whether there is more to look at."""
-        if len(self._buffer) < 2 or self.ended:
+        buffer, place = self._buffer, self._place
+        if len(buffer) - place < 2 or self.ended:
             return False
-        if self._buffer.startswith(b"--"):
-            self.ended, self._buffer = True, b""
+        if buffer.startswith(b"--", place):
+            self.ended, self._buffer, self._place = True, b"", 0
             return False
-        self.sound = self.sound and self._buffer.startswith(b"\r\n")
-        head, end, rest = self._buffer.partition(b"\r\n\r\n")
-        if not end:
-            if len(self._buffer) > HEADERS:
+        self.sound = self.sound and buffer.startswith(b"\r\n", place)
+        end = buffer.find(b"\r\n\r\n", place)
+        if end < 0:
+            if len(buffer) - place > HEADERS:
                 self._in_headers, self._wanted, self.sound = False, False, False
                 return True
             return False
+        head = buffer[place:end]
         self.sound = self.sound and not _FOLDED.search(head)
         self._wanted = self._name in names_in(head)
         self._value = b""
-        self._in_headers, self._buffer = False, rest
+        self._in_headers, self._place = False, end + 4
         return True
 
     def _content(self) -> bool:
         """Take a part's content up to the next boundary; return whether there is more to look at."""
-        place = self._buffer.find(self._mark)
-        if place < 0:
+        found = self._buffer.find(self._mark, self._place)
+        if found < 0:
             # The boundary may be torn.
-            keep = len(self._mark) - 1
-            self._take(self._buffer[:-keep])
-            self._buffer = self._buffer[-keep:]
+            keep = max(self._place, len(self._buffer) - len(self._mark) + 1)
+            self._take(self._place, keep)
+            self._place = keep
             return False
-        self._take(self._buffer[:place])
+        self._take(self._place, found)
         if self._wanted:
             self.found.append(self._value.decode("utf-8", "replace"))
-        self._buffer = self._buffer[place + len(self._mark) :]
+        self._place = found + len(self._mark)
         self._in_headers, self._wanted = True, False
         return True
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, start: int, end: int) -> None:
         if self._wanted and len(self._value) < LONGEST:
-            self._value += data[: LONGEST - len(self._value)]
+            self._value += self._buffer[start : min(end, start + LONGEST - len(self._value))]
 
 
 def names_in(head: bytes) -> set[bytes]:

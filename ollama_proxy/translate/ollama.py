@@ -228,12 +228,19 @@ def thinking(ask: Ask, info: ModelInfo) -> bool | str | None:
 def messages(turns: Sequence[Message]) -> list[Json]:
     """Write the conversation; neighbours of the same role (user, system) become one turn."""
     out: list[Json] = []
+    # The texts of the last message, joined when it is complete: one by one, many turns would take quadratic time.
+    texts: list[str] = []
     for turn in turns:
         for message in message_of(turn):
             if out and joins(out[-1], message):
-                out[-1]["content"] = TURN_GAP.join(t for t in (out[-1]["content"], message["content"]) if t)
-            else:
-                out.append(message)
+                texts = texts or [out[-1]["content"]]
+                texts.append(message["content"])
+                continue
+            if texts:
+                out[-1]["content"], texts = TURN_GAP.join(filter(None, texts)), []
+            out.append(message)
+    if texts:
+        out[-1]["content"] = TURN_GAP.join(filter(None, texts))
     return out
 
 

@@ -174,3 +174,10 @@ def test_generated_text_is_merged_too_and_an_error_is_kept() -> None:
     records: list[Any] = [{"response": "a", "done": False}, {"response": "b", "done": False}, {"error": "gone"}]
     data = b"".join(json.dumps(each).encode() + b"\n" for each in records)
     assert assemble([data]).answer == {"response": "ab", "done": False, "error": "gone"}
+
+
+def test_thousands_of_tool_calls_are_merged_by_their_index() -> None:
+    order = [*range(3000), *reversed(range(3000))]
+    calls = [chunk({"tool_calls": [{"index": each, "function": {"arguments": f"{each};"}}]}) for each in order]
+    made = assemble([sse(call) for call in calls]).answer["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["arguments"] for call in made] == [f"{each};{each};" for each in range(3000)]

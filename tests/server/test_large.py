@@ -1,0 +1,125 @@
+"""Large requests do not hold up others: what grows with them runs beside the event loop, what is small stays on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from ollama_proxy.workers import LARGE
+from tests.conftest import Start
+from tests.fakes.ollama import FakeOllama
+from tests.loop import functions_here
+
+from .conftest import config
+
+LIMITS = "[limits]\nrequests_per_minute = 1000\ntokens_per_minute = 1_000_000_000\n"
+TEXT = "word " * (LARGE // 5 + 1)
+DECODE, PLAN, ESTIMATE = "translate.validate.decode", "policy.plan.plan", "tokens.estimate"
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+# By path: a body with this text, and what of the work on it must not be done on the loop when it is large.
+KINDS: dict[str, tuple[str, Any, set[str]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        lambda text: {"model": "smollm2", "messages": said(text)},
+        {DECODE, PLAN, ESTIMATE, "translate.chat.parse_shape", "translate.ollama.chat"},
+    ),
+    "chat stream": (
+        "/v1/chat/completions",
+        lambda text: {"model": "smollm2", "messages": said(text), "stream": True},
+        {DECODE, PLAN, ESTIMATE, "translate.chat.parse_shape", "translate.ollama.chat"},
+    ),
+    "wrong": (
+        "/v1/chat/completions",
+        lambda text: {"model": "smollm2", "messages": [*said(text), {"role": "user", "content": 7}]},
+        {DECODE, "translate.validate._walk"},
+    ),
+    "completion": (
+        "/v1/completions",
+        lambda text: {"model": "smollm2", "prompt": text},
+        {DECODE, "translate.completions.parse_shape", "tokens.estimate_texts", "translate.ollama.complete"},
+    ),
+    "embedding": (
+        "/v1/embeddings",
+        lambda text: {"model": "all-minilm", "input": [text, "Hi"]},
+        {DECODE, "translate.embeddings.parse_shape", "tokens.estimate_texts", "translate.ollama.embed"},
+    ),
+    "response": (
+        "/v1/responses",
+        lambda text: {"model": "smollm2", "input": said(text), "store": False},
+        {DECODE, PLAN, ESTIMATE, "translate.responses.parse", "translate.responses_items.canonical"},
+    ),
+    "count": (
+        "/v1/responses/input_tokens",
+        lambda text: {"model": "smollm2", "input": text},
+        {DECODE},
+    ),
+    "anthropic": (
+        "/v1/messages",
+        lambda text: {"model": "smollm2", "max_tokens": 9, "messages": said(text)},
+        {DECODE, PLAN, ESTIMATE, "translate.messages.parse_shape"},
+    ),
+    "anthropic count": (
+        "/v1/messages/count_tokens",
+        lambda text: {"model": "smollm2", "messages": said(text)},
+        {DECODE, "translate.messages.parse_shape"},
+    ),
+    "edit": (
+        "/v1/edits",
+        lambda text: {"model": "smollm2", "instruction": "Mend it", "input": text},
+        {DECODE, PLAN, ESTIMATE},
+    ),
+    "moderation": (
+        "/v1/moderations",
+        lambda text: {"model": "llama-guard3", "input": text},
+        {DECODE, "translate.moderations.parse_shape"},
+    ),
+    "ollama chat": (
+        "/api/chat",
+        lambda text: {"model": "smollm2", "messages": said(text), "stream": False},
+        {DECODE, ESTIMATE, "translate.ollama_front.opened"},
+    ),
+    "ollama embed": (
+        "/api/embed",
+        lambda text: {"model": "all-minilm", "input": text},
+        {DECODE, "tokens.estimate_texts", "translate.ollama_front.opened"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_work_on_a_large_request_is_done_beside_the_loop(
+    start_proxy: Start, ollama: FakeOllama, kind: str
+) -> None:
+    path, body, heavy = KINDS[kind]
+    proxy = await start_proxy(config(ollama.url, LIMITS))
+    async with aiohttp.ClientSession(proxy.url) as http:
+        ran = []
+        for text in ("Hello", TEXT):
+            with functions_here() as functions:
+                async with http.post(path, json=body(text)) as response:
+                    await response.read()
+            ran.append(functions)
+    small, large = ran
+    assert heavy - small == set(), "these are run at all, on the loop when the request is small"
+    assert heavy & large == set()
+
+
+@pytest.mark.parametrize("kind", ["count", "anthropic count"])
+async def test_tokens_that_are_asked_for_are_counted_beside_the_loop(
+    start_proxy: Start, ollama: FakeOllama, kind: str
+) -> None:
+    path, body, _ = KINDS[kind]
+    proxy = await start_proxy(config(ollama.url))
+    async with aiohttp.ClientSession(proxy.url) as http:
+        for text, least in (("Hello", 1), (TEXT, len(TEXT) // 6)):
+            with functions_here() as functions:
+                async with http.post(path, json=body(text)) as response:
+                    assert (await response.json())["input_tokens"] > least
+            assert not {name for name in functions if name.startswith("tokens.")}
