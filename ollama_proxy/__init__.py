@@ -32,6 +32,7 @@ Layers; a module imports only from lower ones:
                  text from outside is written (`printable`), who judges texts (`guard`); `books`
 3  `settings`    the settings in force, each with where it came from; `check` tells what is wrong with them
    `sections`    every setting, declared once; `declared` tells what can be read from that
+   `protection`  what a changed config may not weaken by accident, and what `serve` refuses
    `configfile`  the TOML file: lines of keys, changes that keep comments
    `tokens`, `assets`         tiktoken and package data; never the network
    `backends/`   the only outgoing HTTP; `fleet` holds them all, `table` knows the kinds, `webhook` tells of budgets

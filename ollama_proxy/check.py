@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from .declared import DEFAULT_BACKENDS, Key, bare, dotted, expected, extra, kind_of, secret
+from .declared import DEFAULT_BACKENDS, NOTHING, Key, bare, dotted, expected, extra, fields_of, kind_of, lifted, secret
 from .sections import TIERS, Settings
 
-__all__ = ["Mistake", "check", "foreign"]
+__all__ = ["Mistake", "check", "check_together", "foreign"]
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*")
 UNITS: Mapping[str | None, int] = {
@@ -78,25 +78,29 @@ def check_together(raw: dict[str, Any]) -> Iterator[Mistake]:
 
 
 def check_table(struct: type[msgspec.Struct], table: dict[str, Any], key: Key) -> Iterator[Mistake]:
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    fields = fields_of(struct)
     for name, value in table.items():
         below = (*key, name)
         if name not in fields:
             yield below, near(key, name, fields), "", True
             continue
-        kind = inspect.type_info(fields[name].type)
+        field, kind = fields[name]
         if extra(kind, "size") and isinstance(value, str) and (found := SIZE.fullmatch(value)):
             table[name] = value = int(float(found[1]) * UNITS[found[2]])
+        if value == NOTHING and lifted(kind):
+            # TOML has no null.
+            table[name] = None
+            continue
         match bare(kind):
             case inspect.StructType(cls=inner) if isinstance(value, dict):
                 yield from check_table(inner, value, below)
             case inspect.DictType(value_type=inner_kind) if isinstance(value, dict):
                 yield from check_entries(inner_kind, value, below)
             case _:
-                yield from check_value(fields[name].type, kind, value, below)
-    for name, field in fields.items():
+                yield from check_value(field.type, kind, value, below)
+    for name, (field, kind) in fields.items():
         if field.required and name not in table:
-            yield (*key, name), expected(inspect.type_info(field.type)), "nothing", False
+            yield (*key, name), expected(kind), "nothing", False
 
 
 def check_entries(kind: inspect.Type, table: dict[str, Any], key: Key) -> Iterator[Mistake]:

@@ -4,6 +4,7 @@ TOML, the man page and the wording of errors are printed from here. Holds text; 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ import msgspec
 from msgspec import Struct, inspect
 
 from .sections import BackendSettings, ModelOptions, Models, Server, Settings
+from .sections_help import PLAIN
 
 __all__ = [
     "DEFAULT_BACKENDS",
     "FLAGS",
+    "NOTHING",
     "SECTIONS",
     "BackendSettings",
     "Key",
@@ -31,8 +34,10 @@ __all__ = [
     "expected",
     "extra",
     "field_of",
+    "fields_of",
     "groups",
     "kind_of",
+    "lifted",
     "public",
     "restarts",
     "secret",
@@ -50,6 +55,8 @@ SECTIONS: Mapping[str, type[Struct]] = {
 }
 # Where nothing is configured: Ollama at its usual address, and the built-in model beside it.
 DEFAULT_BACKENDS: Mapping[str, Mapping[str, Any]] = {"ollama": {"type": "ollama"}, "embedded": {"type": "embedded"}}
+# How a limit is written that is to be none.
+NOTHING = "none"
 # Settings that `oproxy serve` takes as flags.
 FLAGS: Mapping[str, str] = {
     "server.host": "--host",
@@ -72,6 +79,14 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+@functools.cache
+def fields_of(struct: type[Struct]) -> Mapping[str, tuple[msgspec.structs.FieldInfo, inspect.Type]]:
+    """Return the fields of a table, each with its type. Remembered: to read a declaration costs more than to read a
+    whole config, and it never changes."""
+    return {field.name: (field, inspect.type_info(field.type)) for field in msgspec.structs.fields(struct)}
+
+
+@functools.lru_cache(maxsize=4096)
 def field_of(key: Key) -> msgspec.structs.FieldInfo | None:
     """Return the declaration of a setting, None where there is none (a section, or one entry of a dict)."""
     struct: type[Struct] = Settings
@@ -82,15 +97,16 @@ def field_of(key: Key) -> msgspec.structs.FieldInfo | None:
             # The part is a name that the user gave; what it names is what the next part is looked up in.
             found, above = None, bare(above.value_type)
         else:
-            found = next((field for field in msgspec.structs.fields(struct) if field.name == part), None)
-            if found is None:
+            if part not in fields_of(struct):
                 return None
-            above = bare(inspect.type_info(found.type))
+            found, kind = fields_of(struct)[part]
+            above = bare(kind)
         if isinstance(above, inspect.StructType):
             struct = above.cls
     return None if isinstance(above, inspect.StructType) else found
 
 
+@functools.lru_cache(maxsize=4096)
 def kind_of(key: Key) -> inspect.Type | None:
     """Return the type of what a key holds, also of an entry like `models.aliases.NAME`; None if it may hold nothing."""
     if not key:
@@ -125,6 +141,12 @@ def extra(kind: inspect.Type, name: str) -> Any:
     if isinstance(kind, inspect.UnionType):
         return next((found for each in kind.types if (found := extra(each, name))), None)
     return None
+
+
+def lifted(kind: inspect.Type) -> bool:
+    """Return whether a setting protects by having a value, so that "none" must be written to give it up."""
+    optional = isinstance(kind, inspect.UnionType) and any(isinstance(bare(e), inspect.NoneType) for e in kind.types)
+    return optional and extra(kind, "protects") not in (None, PLAIN)
 
 
 def secret(key: Key) -> bool:
@@ -183,7 +205,8 @@ def expected(kind: inspect.Type) -> str:
     if extra(kind, "size"):
         return 'a number of bytes, or a size like "64MiB"'
     if isinstance(kind, inspect.UnionType):
-        return " or ".join(expected(each) for each in kind.types if not isinstance(each, inspect.NoneType))
+        text = " or ".join(expected(each) for each in kind.types if not isinstance(each, inspect.NoneType))
+        return f'{text}, or "{NOTHING}"' if lifted(kind) else text
     match bare(kind):
         case inspect.IntType(ge=low, gt=above, le=high):
             return limited("an integer", low, above, high)
@@ -239,9 +262,9 @@ def groups(prefix: str = "", struct: type[Struct] = Settings) -> Iterator[tuple[
     """Yield every table there is, by its name, with what it holds: tables of names as `backends.NAME`."""
     if prefix:
         yield prefix, struct
-    for field in msgspec.structs.fields(struct):
-        key = f"{prefix}.{field.name}".lstrip(".")
-        match bare(inspect.type_info(field.type)):
+    for name, (_, kind) in fields_of(struct).items():
+        key = f"{prefix}.{name}".lstrip(".")
+        match bare(kind):
             case inspect.StructType(cls=inner):
                 yield from groups(key, inner)
             case inspect.DictType(value_type=value) if isinstance(value := bare(value), inspect.StructType):

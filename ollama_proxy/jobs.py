@@ -3,12 +3,16 @@
 Folders are watched, not the file: editors save by renaming, a file may go and come again, a link may be pointed
 elsewhere. Once a second it is looked anyway, so that nothing is missed where the system tells nothing (network
 drives, a folder that was taken away). The settings in force change all at once, or not at all.
+
+A file that is gone, empty or cut off changes nothing. What protects the daemon (`protection`) is weakened only by what
+somebody wrote down, never because it disappeared from the file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -17,6 +21,7 @@ import msgspec
 import watchfiles
 
 from .declared import SECTIONS, Key, dotted, restarts, shown
+from .protection import Held, cut_off, hold, unfit
 from .settings import ConfigError, Loaded, Settings, changes
 
 __all__ = ["Reloader"]
@@ -39,7 +44,8 @@ Mark = tuple[str, int, int, int, int] | None
 
 class Reloader:
     """Keeps the settings in force in step with the file. `load` reads it, `apply` takes the settings over, `say` tells
-    the person. `loaded` is what is in force now."""
+    the person. `loaded` is what is in force now, `held` what of it the file no longer sets, and `problem` says why the
+    file as it is now is not in force ("": it is)."""
 
     def __init__(
         self,
@@ -51,61 +57,76 @@ class Reloader:
         still: float = STILL,
     ) -> None:
         self.loaded = loaded
+        self.held: list[Held] = []
+        self.problem = ""
         self._load = load
         self._apply = apply
         self._say = say
         self._still = still
         # What the file last asked for; a setting that needs a restart is asked for but not in force.
         self._wanted = loaded.settings
-        self._missing = not loaded.path.exists()
-        self._refused = ""
+        # Started without a file: that it is still not there is no news.
+        self._expected = not absence(loaded.path)
 
     def reload_now(self) -> bool:
         """Read the file and take it over; return whether anything is in force that was not. Says what changed, or why
         it is refused. Never raises."""
         path = self.loaded.path
-        if not path.exists():
-            if not self._missing:
-                self._missing = True
-                self._say(f"{path} is gone; the settings in force stay.")
+        if why := absence(path):
+            if self._expected:
+                self._stay(f"{path} {why}; the settings in force stay.")
             return False
-        self._missing = False
+        self._expected = True
         try:
             new = self._load()
+            if new.blank and not self.loaded.blank:
+                self._stay(f"{path} sets nothing; the settings in force stay. For the defaults, restart the daemon.")
+                return False
+            if cut_off(self.loaded.text, new.text):
+                line = new.text.count("\n") + 1
+                self._refuse(f"{path}:{line}: the file is cut off within this line. If that is its end, end the line.")
+                return False
+            return self._take(new)
         except ConfigError as exc:
             self._refuse(exc.message)
-            return False
         except Exception as exc:
             # Whatever a changed file makes the reader say, the daemon goes on with what it has.
             self._refuse(str(exc))
-            return False
-        again, self._refused = self._refused, ""
-        found = list(changes(self._wanted, new.settings))
-        if not found:
-            if again:
-                self._say(f"{path} is right again.")
-            return False
-        return self._take(new, found)
+        return False
+
+    def _stay(self, why: str) -> None:
+        if why != self.problem:
+            self.problem = why
+            self._say(why)
 
     def _refuse(self, why: str) -> None:
-        if why != self._refused:
-            self._refused = why
-            self._say(f"The changed config is refused, the settings in force stay:\n{why}")
+        self._stay(f"The changed config is refused, the settings in force stay:\n{why}")
 
-    def _take(self, new: Loaded, found: list[tuple[Key, object, object]]) -> bool:
-        before = self.loaded
-        settings = in_force(before.settings, new.settings)
+    def _take(self, new: Loaded) -> bool:
+        before, path = self.loaded, self.loaded.path
+        wanted, held = hold(before.settings, new.settings, new.written)
+        settings = in_force(before.settings, wanted)
+        if wrong := list(unfit(settings, wanted)):
+            self._refuse("\n".join(wrong))
+            return False
         if settings != before.settings:
             try:
                 self._apply(settings)
             except Exception as exc:
-                log.exception("taking over %s failed", before.path)
+                log.exception("taking over %s failed", path)
                 self._refuse(f"{type(exc).__name__}: {exc}")
                 return False
-        self._wanted = new.settings
+        lines = [told(key, old, value, before.settings) for key, old, value in changes(self._wanted, wanted)]
+        lines += [str(each) for each in held if each not in self.held]
+        back = {each.key for each in self.held} - {each.key for each in held}
+        lines += [f"{dotted(key)}: the file sets it again" for key in sorted(back) if key in new.written]
+        self._wanted, self.held = wanted, held
         self.loaded = msgspec.structs.replace(new, settings=settings)
-        lines = [f"  {told(key, old, value, before.settings)}" for key, old, value in found]
-        self._say("\n".join([f"{before.path} was read again:", *lines]))
+        again, self.problem = self.problem, ""
+        if lines:
+            self._say("\n".join([f"{path} was read again:", *(f"  {line}" for line in lines)]))
+        elif again:
+            self._say(f"{path} is right again.")
         return settings != before.settings
 
     async def run(self) -> None:
@@ -167,10 +188,23 @@ def folders_of(path: Path) -> dict[str, int]:
     return folders
 
 
+def absence(path: Path) -> str:
+    """Say why there is no file to be read: "is gone"; "" if there is one. What is no plain file (a folder, a pipe that
+    would have to be waited for) is not read again."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return ""
+        return "is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is gone"
+    except (OSError, ValueError) as exc:
+        return f"cannot be read ({getattr(exc, 'strerror', None) or exc})"
+
+
 def mark_of(path: Path) -> Mark:
     try:
-        stat = path.stat()
-        return str(path.resolve()), stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+        found = path.stat()
+        return str(path.resolve()), found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
     except (OSError, RuntimeError):
         return None
 

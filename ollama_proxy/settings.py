@@ -28,6 +28,7 @@ from .declared import (
     bare,
     describe,
     dotted,
+    fields_of,
     groups,
     kind_of,
 )
@@ -84,12 +85,20 @@ class ConfigError(Exception):
 class Loaded(msgspec.Struct, frozen=True):
     """Settings with their origins: dotted key → "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
 
-    `path` is the file that is (or would be) read.
+    `path` is the file that is (or would be) read, `text` what was in it. `written` are the keys that the file, the
+    environment or a flag sets, also those without a value ("none").
     """
 
     settings: Settings
     origin: dict[str, str]
     path: Path
+    text: str = ""
+    written: frozenset[Key] = frozenset()
+
+    @property
+    def blank(self) -> bool:
+        """Whether the file sets nothing: it is empty, holds only comments, or is not there."""
+        return not sets(parse_toml(self.text, self.path))
 
 
 def default_path() -> Path:
@@ -119,13 +128,14 @@ def load(
             origin[key] = f"flag {FLAGS.get(flag, '--backend' if key[0] == 'backends' else f'--{key[-1]}')}"
     raw.setdefault("backends", {name: dict(given) for name, given in DEFAULT_BACKENDS.items()})
     for key, wanted, got, unknown in check(raw):
-        said = next((o for end in range(len(key), 0, -1) if (o := origin_of(key[:end], origin)) != "default"), "file")
-        where = f"{file}:{place_of(lines, key)}" if said.startswith("file") else said.split(" ", 1)[1]
+        from_ = next((o for end in range(len(key), 0, -1) if (o := origin_of(key[:end], origin)) != "default"), "file")
+        where = f"{file}:{place_of(lines, key)}" if from_.startswith("file") else from_.split(" ", 1)[1]
         problems.append(Problem(where, dotted(key), wanted, got, unknown))
     if problems:
         raise ConfigError(problems)
     settings = msgspec.convert(raw, Settings, strict=True)
-    return Loaded(settings, {dotted(key): origin_of(key, origin) for key in values_of(settings)}, file)
+    said = {dotted(key): origin_of(key, origin) for key in values_of(settings)}
+    return Loaded(settings, said, file, text, frozenset(origin))
 
 
 def origin_of(key: Key, origin: Mapping[Key, str]) -> str:
@@ -165,6 +175,11 @@ def leaves(value: Any, above: Key = ()) -> Iterator[Key]:
             yield from leaves(below, (*above, name))
     elif above:
         yield above
+
+
+def sets(value: Any) -> bool:
+    """Return whether anything is set; headings and empty tables set nothing."""
+    return any(map(sets, value.values())) if isinstance(value, dict) else True
 
 
 def put(raw: dict[str, Any], key: Key, value: Any) -> None:
@@ -218,10 +233,10 @@ def take_env(raw: dict[str, Any], env: Mapping[str, str], origin: dict[Key, str]
     """Put what the environment sets into `raw`; a variable that looks like a setting and is none is a mistake."""
     problems: list[Problem] = []
     fixed = {
-        variable_of(prefix, field.name): (*prefix.split("."), field.name)
+        variable_of(prefix, name): (*prefix.split("."), name)
         for prefix, struct in groups()
         if "NAME" not in prefix
-        for field in msgspec.structs.fields(struct)
+        for name in fields_of(struct)
     }
     for variable in sorted(env):
         text = env[variable]

@@ -159,7 +159,7 @@ async def test_a_deleted_file_leaves_the_settings_in_force(watched: Watched) -> 
 
     watched.path.write_text(config(1))
     assert watched.reloader.reload_now() is False
-    assert quiet(watched) == []
+    assert quiet(watched) == [f"{watched.path} is right again."]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of sockets"), ValueError("bad")])

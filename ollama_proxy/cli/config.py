@@ -20,6 +20,7 @@ import typer
 
 from .. import configfile
 from ..declared import Key, dotted, kind_of, public, restarts, shown
+from ..protection import exposure
 from ..settings import ConfigError, Loaded, changes, default_path, load, parse_text, values_of
 from .failure import Failure
 from .gen_toml import commented_toml
@@ -85,6 +86,8 @@ def init(
 def check(config: Config = None) -> None:
     """Check the config file and the environment; tell every mistake with its line."""
     loaded = read(config)
+    if why := exposure(loaded.settings):
+        raise Failure(f"`oproxy serve` would not start: {why}")
     if not loaded.path.exists():
         echo(f"There is no {loaded.path}; the defaults are in force.")
         return
@@ -148,6 +151,8 @@ def set_(
         after_restart = " (takes effect after a restart)" if restarts(each) else ""
         echo(f"{dotted(each)}: {shown(each, old)} → {shown(each, now)}{after_restart}")
     warn_hidden(wanted, path)
+    if (why := exposure(after[0].settings)) and not exposure(before.settings):
+        tell(f"`oproxy serve` will not start so: {why}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +51,17 @@ async def check_daemon(scene: Scene) -> list[Finding]:
         found.append(Finding("daemon", "warning", what, state.url, "oproxy stop, then oproxy serve --detach"))
     found += loop_finding(health.get("loop"), state.log)
     found += failing_parts(health, state.url)
+    found += config_findings(health)
     return found
+
+
+def config_findings(health: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield where the settings of the daemon are not those of its file."""
+    where = str(health.get("config", ""))
+    if problem := health.get("config_problem"):
+        yield Finding("daemon", "warning", " ".join(problem.split()), where, "oproxy config edit")
+    for held in health.get("config_held", ()):
+        yield Finding("daemon", "warning", held, where, "oproxy config edit")
 
 
 def loop_finding(loop: dict[str, Any] | None, log: str | None) -> list[Finding]:

@@ -187,7 +187,12 @@ with every setting as a comment, `oproxy config show` shows what is in force and
 
 A setting is taken from the command line's flags, else from the environment, else from the file, else it has its
 default. The running daemon reads the file again whenever it changes, and on SIGHUP: what is valid takes effect for the
-next request, what is not is refused with its line, and the settings in force stay.\
+next request, what is not is refused with its line, and the settings in force stay.
+
+A file that is gone, empty or cut off changes nothing in a running daemon. A setting that protects it (keys, limits,
+budgets, what is let in or recorded) is weakened only by what is written: if it disappears from the file, the value in
+force stays until another is written (`mode = "off"`; for a limit or a budget `"none"`) or the daemon is restarted.
+`oproxy status` tells what stays so.\
 """
 
 # Tables of which more is to be said than their declaration does.

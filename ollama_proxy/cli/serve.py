@@ -28,16 +28,18 @@ from .. import __version__, certs, daemon
 from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
+from ..policy.address import is_loopback
 from ..policy.printable import block_text, line_text, log_text
 from ..policy.redact import without_secrets
 from ..private import make_folder, opener
+from ..protection import exposure
 from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
 from ..server.app import build_app
 from ..server.health import survey
 from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
-from ..server.run import Ending, calm, is_loopback, run, serve_app
+from ..server.run import Ending, calm, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, Settings, load
 from .failure import Failure
@@ -86,7 +88,7 @@ def serve(
     if config is not None:
         os.environ["OPROXY_CONFIG"] = str(config.absolute())
     read = partial(settings_of, host=host, port=port, log_level=log_level, backends=backend or [], https=https)
-    loaded = read()
+    loaded = closed(read())
     if detach:
         flags = {"--host": host, "--port": port, "--log-level": log_level}
         args = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
@@ -102,15 +104,10 @@ def serve(
 
 def closed(loaded: Loaded) -> Loaded:
     """Return the settings, if they do not let other machines in without a key, unless that was written down. Raises
-    Failure, at the start and for a changed config too."""
-    settings = loaded.settings
-    if is_loopback(settings.server.host) or settings.auth.mode == "on" or settings.auth.allow_anonymous:
-        return loaded
-    raise Failure(
-        f"{settings.server.host} can be reached by other machines, and no key is asked of them. "
-        "Ask for keys: `oproxy config set auth.mode on`, then `oproxy keys create NAME`. "
-        "Or, if everybody is really to be let in: `oproxy config set auth.allow_anonymous true`."
-    )
+    Failure."""
+    if why := exposure(loaded.settings):
+        raise Failure(why)
+    return loaded
 
 
 def settings_of(
@@ -127,7 +124,7 @@ def settings_of(
     if https and load(env=env, flags=flags).settings.tls.mode == "off":
         flags["tls.mode"] = "mkcert"
     if not backends:
-        return closed(load(env=env, flags=flags))
+        return load(env=env, flags=flags)
     known = load(env=env, flags=flags).settings.backends
     names = []
     for each in backends:
@@ -141,7 +138,7 @@ def settings_of(
             raise ConfigError([Problem("--backend", "", expected, name)])
     loaded = load(env=env, flags=flags)
     chosen = {name: loaded.settings.backends[name] for name in names}
-    return closed(msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, backends=chosen)))
+    return msgspec.structs.replace(loaded, settings=msgspec.structs.replace(loaded.settings, backends=chosen))
 
 
 def kind_of(name: str, url: str) -> str:

@@ -61,6 +61,7 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         ("url", f"{state.url}/v1"),
         ("up", span(time.time() - state.started)),
         ("config", state.config or "none (defaults)"),
+        *config(health),
         ("log", state.log or "the terminal it was started in"),
     ]
     print_pairs([*pairs, *accounts(health)], column=9)
@@ -70,6 +71,12 @@ def show(state: daemon.State, health: dict[str, Any]) -> None:
         for each in health["backends"]
     ]
     print_table(("BACKEND", "TYPE", "STATE", "VERSION", "MODELS", "RUNNING", ""), rows, right=(4, 5))
+
+
+def config(health: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines on a config file that is not in force as it is."""
+    problem = [("", line) for line in health.get("config_problem", "").splitlines()]
+    return problem + [("", line) for line in health.get("config_held", ())]
 
 
 def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:

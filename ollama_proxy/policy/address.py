@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["host_allowed", "origin_allowed", "public_address"]
+__all__ = ["host_allowed", "is_loopback", "origin_allowed", "public_address"]
 
 Address = IPv4Address | IPv6Address
 
@@ -31,6 +31,16 @@ def host_allowed(host_header: str, *, own_names: Iterable[str], allowed_hosts: I
     if any(host == _plain(name) for name in own_names):
         return True
     return any(_covers(pattern.strip(), host) for pattern in allowed_hosts)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address or a name that is listened on."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def origin_allowed(origin: str, cors_origins: Iterable[str]) -> bool:

@@ -11,13 +11,13 @@ from msgspec import Struct
 from ..account import Caller
 from ..errors import Forbidden, OproxyError, Overloaded, RateLimited, Unauthorized
 from ..policy import credentials
+from ..policy.address import is_loopback
 from ..policy.books import Books
 from ..policy.limit import Charge, duration
 from ..policy.printable import utf8_text
 from ..settings import Settings
 from .accounts import unavailable
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
-from .run import is_loopback
 
 __all__ = ["enter", "needs_accounts", "note_tag", "restricted"]
 

@@ -11,14 +11,16 @@ from aiohttp import web
 
 from .. import __version__
 from ..backends.fleet import Member
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, MEMORY, RECORDER, STARTED, WALL
+from ..policy.address import is_loopback
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, MEMORY, RECORDER, RELOADER, STARTED, WALL
 from .reply import json_bytes
-from .run import is_loopback
 
 __all__ = ["health", "survey"]
 
 # The parts of the daemon whose state says why they do not work.
 CAUSES = ("ledger", "store", "recorder", "limits")
+# What is wrong with the config.
+CONFIG = ("config_problem", "config_held")
 
 
 async def health(request: web.Request) -> web.Response:
@@ -30,8 +32,10 @@ async def health(request: web.Request) -> web.Response:
     if strict and not caller.admin:
         body = {name: body[name] for name in ("status", "version")}
     elif not caller.admin and not is_loopback(caller.address):
-        # Causes name databases, servers and folders, which are no business of other machines.
+        # Causes name databases, servers, folders and settings, which are no business of other machines.
         body |= {name: hushed(body[name]) for name in CAUSES if name in body}
+        for name in CONFIG:
+            body.pop(name, None)
     return json_bytes(msgspec.json.encode(body))
 
 
@@ -54,11 +58,19 @@ async def survey(app: web.Application) -> dict[str, Any]:
         "started": int(started),
         "uptime": round(app[WALL]() - started, 1),
         "config": app[STARTED]["config"],
+        **config(app),
         "loop": app[LOOP_WATCH].state(),
         "backends": list(backends),
         "memory": {"held": memory.held, "budget": memory.total, "refused": memory.refused},
         **accounts(app),
     }
+
+
+def config(app: web.Application) -> dict[str, Any]:
+    """Say where the settings in force are not those of the file: what is wrong with it, and what it no longer sets."""
+    if (reloader := app.get(RELOADER)) is None:
+        return {}
+    return dict(zip(CONFIG, (reloader.problem, [str(held) for held in reloader.held]), strict=True))
 
 
 def failing(app: web.Application) -> bool:

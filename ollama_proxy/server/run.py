@@ -9,7 +9,6 @@ import asyncio
 import ctypes
 import errno
 import gc
-import ipaddress
 import signal
 import ssl
 import sys
@@ -29,7 +28,7 @@ try:
 except ImportError:
     uvloop = None  # type: ignore[assignment]
 
-__all__ = ["Ending", "Site", "base_url", "calm", "is_loopback", "run", "serve_app"]
+__all__ = ["Ending", "Site", "base_url", "calm", "run", "serve_app"]
 
 # After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
 CUT = 0.1
@@ -205,13 +204,3 @@ def base_url(host: str, port: int, *, secure: bool = False) -> str:
         host = "127.0.0.1"
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -70,6 +70,27 @@ def test_init_writes_the_commented_config_once(run: Run, path: Path) -> None:
     assert path.read_text() == commented_toml()
 
 
+def test_what_serve_would_refuse_is_told_by_check_and_when_it_is_set(run: Run, path: Path) -> None:
+    path.write_text("")
+    done = run("set", "server.host", "0.0.0.0")
+    assert done.code == 0
+    assert done.err.startswith("`oproxy serve` will not start so: 0.0.0.0 can be reached by other machines")
+    done = run("check")
+    assert (done.code, done.out) == (1, "")
+    assert "`oproxy serve` would not start: 0.0.0.0 can be reached by other machines" in done.err
+    assert run("set", "auth.mode", "on").err == ""
+    assert run("check").out == f"{path} is right; it sets 2 values.\n"
+    os.environ["OPROXY_AUTH_MODE"] = "off"
+    assert run("check").code == 1
+
+
+def test_a_limit_is_lifted_by_writing_none(run: Run, path: Path) -> None:
+    path.write_text("[limits]\nrequests_per_minute = 5\n")
+    assert run("set", "limits.requests_per_minute", "none").out == "limits.requests_per_minute: 5 → not set\n"
+    assert path.read_text() == '[limits]\nrequests_per_minute = "none"\n'
+    assert "none" in run("set", "models.num_ctx", "none").err
+
+
 def test_check_tells_what_is_right_and_what_is_wrong(run: Run, path: Path) -> None:
     missing = run("check")
     assert (missing.code, missing.out) == (1, "")

@@ -19,7 +19,7 @@ import pytest
 
 from ollama_proxy import daemon
 from ollama_proxy.cli.failure import Failure
-from ollama_proxy.cli.serve import LogFormat, Voice, export_lines, kind_of, settings_of
+from ollama_proxy.cli.serve import LogFormat, Voice, closed, export_lines, kind_of, settings_of
 from ollama_proxy.cli.status import span
 from ollama_proxy.settings import ConfigError, Loaded
 
@@ -281,14 +281,14 @@ def test_a_time_is_said_as_people_say_it(seconds: float, want: str) -> None:
 def test_other_machines_are_not_let_in_without_a_key_by_accident() -> None:
     def refused(**env: str) -> str:
         with pytest.raises(Failure) as caught:
-            settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env)
+            closed(settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env))
         return caught.value.message
 
     told = refused()
     assert told.startswith("0.0.0.0 can be reached by other machines")
     assert "oproxy config set auth.mode on" in told
     for env in ({"OPROXY_AUTH_MODE": "on"}, {"OPROXY_AUTH_ALLOW_ANONYMOUS": "true"}):
-        assert settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env).settings.server.host
+        assert closed(settings_of(host="0.0.0.0", port=None, log_level=None, backends=[], env=env)).settings.server.host
 
 
 def test_the_output_of_a_daemon_in_the_background_keeps_to_its_part_of_all_logs(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from ollama_proxy.certs import server_context
 from ollama_proxy.daemon import DaemonError
+from ollama_proxy.policy.address import is_loopback
 from ollama_proxy.server.keys import NEW_ID, TASKS
-from ollama_proxy.server.run import Ending, Site, base_url, is_loopback, serve_app
+from ollama_proxy.server.run import Ending, Site, base_url, serve_app
 from ollama_proxy.tasks import Tasks
 from tests.fakes.pairs import make_pair, trusting
 
