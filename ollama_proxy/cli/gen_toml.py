@@ -71,7 +71,7 @@ def table(prefix: str, given: Mapping[str, Any] = {}) -> Iterator[str]:
         restart = " Takes effect after a restart." if setting.restart else ""
         name = name_of(setting)
         value = given.get(name, setting.default)
-        yield from ["", f"# {setting.help}{restart}"]
+        yield from ["", *textwrap.wrap(f"{setting.help}{restart}", 120, initial_indent="# ", subsequent_indent="# ")]
         yield f"#   {name}: not set." if value is None else f"#{name} = {toml_value(value)}"
 
 
