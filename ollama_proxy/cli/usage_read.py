@@ -18,9 +18,9 @@ import msgspec
 import platformdirs
 
 from ..events import Usage
-from ..policy.when import DAY
+from ..policy.when import DAY, changes, day_start
 from ..store.reader import Reader, Unreadable, reading, reading_file
-from ..store.usage import Row, Zone, query
+from ..store.usage import UTC, Row, query
 from .failure import Failure
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
 BY = ("model", "served", "key", "tag", "backend", "endpoint", "client", "status", "day", "hour")
 TIMES = ("day", "hour")
 STATUSES = ("ok", "error", "errors")
-HOUR = 3600
 NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 COUNTED = ("requests", "errors", "prompt", "cached", "completion", "reasoning", "inexact", "cost", "listed", "unpriced")
 
@@ -85,27 +84,7 @@ def local_ahead(at: float) -> float:
 
 def midnight(now: float, *, back: int = 0) -> float:
     """Return when the local day of `now` began, or one so many days before."""
-    today = time.localtime(now)
-    return time.mktime((today.tm_year, today.tm_mon, today.tm_mday - back, 0, 0, 0, 0, 0, -1))
-
-
-def zone_of(since: float, until: float, ahead: Callable[[float], float] = local_ahead) -> Zone:
-    """Return from which hours on local clocks are how far ahead, for all changes in a time."""
-    low, last = int(since // HOUR), int(until // HOUR)
-    found = [(low, int(ahead(low * HOUR)))]
-    # Clocks are not changed twice in a day.
-    for day in range(low, last + 24, 24):
-        hour = min(day + 24, last)
-        if int(ahead(hour * HOUR)) != found[-1][1]:
-            before = day
-            while hour - before > 1:
-                middle = (before + hour) // 2
-                if int(ahead(middle * HOUR)) == found[-1][1]:
-                    before = middle
-                else:
-                    hour = middle
-            found.append((hour, int(ahead(hour * HOUR))))
-    return tuple(found)
+    return day_start(int((now + local_ahead(now)) // DAY) - back, local_ahead)
 
 
 # --- the question -------------------------------------------------------------------------------------------------
@@ -135,7 +114,7 @@ def answer(config: Path | None, question: Question) -> Answer:
     """Ask the ledger."""
     check(question)
     price = list_prices(question.priced_as)
-    zone = zone_of(question.since, question.until) if "day" in question.by else ((0, 0),)
+    zone = changes(question.since, question.until, local_ahead) if "day" in question.by else UTC
     with ledger(config) as (reader, missing):
         found: list[Row] = []
         if reader is not None:

@@ -6,12 +6,14 @@ clocks are ahead of UTC (`lambda at: time.localtime(at).tm_gmtoff`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
-__all__ = ["NotATime", "civil", "parse_when"]
+__all__ = ["NotATime", "changes", "civil", "day_start", "parse_when"]
 
 DAY = 86400.0
+WHOLE_DAY = 86400
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": DAY, "w": 7 * DAY}
 
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhdw])\s*")
@@ -53,8 +55,7 @@ def parse_when(text: str, now: float, *, zone: Callable[[float], float] = utc, e
         case "now":
             return now
         case "today" | "yesterday":
-            days = (now + zone(now)) // DAY - (word == "yesterday") + end
-            return local(days * DAY, zone)
+            return day_start(int((now + zone(now)) // DAY) - (word == "yesterday") + end, zone)
     if EPOCH.fullmatch(word):
         return float(word)
     if word and (ago := span(word.removesuffix("ago").rstrip())) is not None:
@@ -65,6 +66,40 @@ def parse_when(text: str, now: float, *, zone: Callable[[float], float] = utc, e
     if found := DATE.fullmatch(said):
         return dated(found.groupdict(), text, zone, end=end)
     raise NotATime(text)
+
+
+def changes(since: float, until: float, zone: Callable[[float], float]) -> tuple[tuple[int, int], ...]:
+    """Return from which second on local clocks are how many seconds ahead of UTC, for all changes in a time."""
+    first, last = math.floor(since), math.ceil(until)
+    found = [(first, int(zone(first)))]
+    # Clocks are not changed twice in a day.
+    for at in range(first + WHOLE_DAY, last + WHOLE_DAY, WHOLE_DAY):
+        before, after = at - WHOLE_DAY, min(at, last)
+        ahead = int(zone(after))
+        if ahead == found[-1][1]:
+            continue
+        while after - before > 1:
+            middle = (before + after) // 2
+            if int(zone(middle)) == found[-1][1]:
+                before = middle
+            else:
+                after = middle
+        found.append((after, int(zone(after))))
+    return tuple(found)
+
+
+def day_start(day: int, zone: Callable[[float], float]) -> float:
+    """Return when a local day (since 1970-01-01) begins, or the next one where a place skipped it.
+
+    Not every day begins at midnight: clocks may be put forward then.
+    """
+    wall = day * WHOLE_DAY
+    pieces = changes(wall - 2 * WHOLE_DAY, wall + 2 * WHOLE_DAY, zone)
+    for place, (begin, ahead) in enumerate(pieces):
+        at = max(begin, wall - ahead)
+        if place + 1 == len(pieces) or at < pieces[place + 1][0]:
+            return float(at)
+    raise AssertionError(day)  # the last piece has no end
 
 
 def span(word: str) -> float | None:
@@ -85,12 +120,12 @@ def dated(parts: dict[str, str | None], text: str, zone: Callable[[float], float
         raise NotATime(text)
     following = civil(year + month // 12, month % 12 + 1, 1)
     if parts["day"] is None:
-        return local((following if end else civil(year, month, 1)) * DAY, zone)
+        return day_start(following if end else civil(year, month, 1), zone)
     day = civil(year, month, 1) + int(parts["day"]) - 1
     if int(parts["day"]) < 1 or day >= following:
         raise NotATime(text)
     if parts["hour"] is None:
-        return local((day + end) * DAY, zone)
+        return day_start(day + end, zone)
     wall = day * DAY + clock(parts, text)
     if (said := parts["zone"]) is None:
         return local(wall, zone)

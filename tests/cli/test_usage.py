@@ -19,7 +19,7 @@ import pytest
 from typer.main import get_command
 
 from ollama_proxy.account import NANO, Entry
-from ollama_proxy.cli import usage, usage_read, usage_show
+from ollama_proxy.cli import usage, usage_show
 from ollama_proxy.store import Store
 from ollama_proxy.store.rollup import roll_up
 from tests.store.rows import entry, put
@@ -82,6 +82,30 @@ def requests(now: float) -> list[Entry]:
 def filled(store: Store) -> Store:
     put(store, requests(time.time()))
     return store
+
+
+@pytest.fixture
+def past_midnight(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """The present, where local clocks show seven minutes past midnight, whatever the minute is in UTC."""
+    now = time.time()
+    ahead = (7 * 60 - int(now)) % DAY
+    monkeypatch.setenv("TZ", f"XXX-{ahead // 3600:02}:{ahead // 60 % 60:02}:{ahead % 60:02}")
+    time.tzset()
+    yield now
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be changed here")
+def test_today_begins_at_local_midnight_also_in_the_middle_of_an_hour(store: Store, past_midnight: float) -> None:
+    put(store, [entry(past_midnight - 60), entry(past_midnight - 600)])
+    roll_up(store)
+    put(store, [entry(past_midnight - 30)])
+
+    today = time.strftime("%Y-%m-%d", time.localtime(past_midnight))
+    assert [line[:2] for line in run().table[1:2]] == [["today", "2"]]
+    assert [line[:2] for line in run("--by", "day", "--since", "today").table[1:2]] == [[today, "2"]]
+    assert run("--since", "yesterday", "--until", "yesterday", "--by", "day").table[1][1] == "1"
 
 
 # --- at a glance --------------------------------------------------------------------------------------------------
@@ -293,18 +317,6 @@ def test_money_is_told_with_as_many_digits_as_it_needs(nano: int | None, text: s
 def test_numbers_on_a_terminal_are_short(count: int, text: str) -> None:
     with contextlib.redirect_stdout(Terminal()):
         assert usage_show.tokens(count) == text
-
-
-def test_a_change_of_clocks_is_found_to_the_hour() -> None:
-    changes = {490_000: 3600, 495_003: 7200, 499_040: 3600}
-
-    def ahead(at: float) -> float:
-        return float([seconds for hour, seconds in changes.items() if hour * 3600 <= at][-1])
-
-    assert usage_read.zone_of(491_000 * 3600, 500_000 * 3600, ahead) == (
-        (491_000, 3600), (495_003, 7200), (499_040, 3600),
-    )  # fmt: skip
-    assert usage_read.zone_of(491_000 * 3600, 491_001 * 3600, ahead) == ((491_000, 3600),)
 
 
 def test_a_watch_looks_again_until_it_is_interrupted() -> None:

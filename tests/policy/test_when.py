@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.policy.when import NotATime, civil, parse_when
+from ollama_proxy.policy.when import NotATime, changes, civil, day_start, parse_when
+from tests.zones import ZONES, clocks
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC).timestamp()
 
@@ -107,3 +108,39 @@ def test_any_text_is_a_time_or_refused(text: str) -> None:
         parse_when(text, NOW)
     except NotATime:
         return
+
+
+CHANGES = tuple((name, at) for name, instants in ZONES.items() for at in instants)
+
+
+@given(st.sampled_from(CHANGES), st.integers(-5, 5))
+def test_a_day_begins_with_the_first_second_that_calendars_show_it(place: tuple[str, int], shift: int) -> None:
+    ahead, local_day = clocks(place[0])
+    day = local_day(place[1]) + shift
+    began = day_start(day, ahead)
+    assert began == int(began)
+    # A place may skip a day; then it is the next.
+    assert local_day(began) >= day
+    assert local_day(began - 1) < day
+
+
+@given(st.sampled_from(CHANGES), st.floats(-400 * 86400, 0), st.floats(1, 400 * 86400), st.floats(0, 1))
+def test_changes_of_clocks_are_found_to_the_second(
+    place: tuple[str, int], since: float, until: float, at: float
+) -> None:
+    ahead, _ = clocks(place[0])
+    pieces = changes(place[1] + since, place[1] + until, ahead)
+    moment = place[1] + since + at * (until - since)
+    assert [seconds for begin, seconds in pieces if begin <= moment or begin == pieces[0][0]][-1] == ahead(moment)
+    for begin, seconds in pieces[1:]:
+        assert (ahead(begin), ahead(begin - 1) != seconds) == (seconds, True)
+
+
+@pytest.mark.parametrize(("name", "at"), CHANGES)
+def test_today_and_yesterday_are_days_of_local_calendars(name: str, at: int) -> None:
+    ahead, local_day = clocks(name)
+    today = parse_when("today", at, zone=ahead)
+    assert local_day(today) == local_day(at) > local_day(today - 1)
+    assert parse_when("yesterday", at, zone=ahead, end=True) == today
+    # Where yesterday was skipped, it has no time at all.
+    assert parse_when("yesterday", at, zone=ahead) < today or local_day(today - 1) < local_day(at) - 1

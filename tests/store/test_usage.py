@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -12,12 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.account import Entry, Key
+from ollama_proxy.policy.when import changes, day_start
 from ollama_proxy.store import Store
 from ollama_proxy.store.reader import Unreadable, reading, reading_file
 from ollama_proxy.store.rollup import roll_up
 from ollama_proxy.store.usage import DIMENSIONS, Row, query
 from tests.store import databases
 from tests.store.rows import BASE, clear, entries, entry, put, summed
+from tests.zones import ZONES, clocks
 
 server, opened, store = databases.server, databases.opened, databases.store
 
@@ -132,7 +135,7 @@ def test_nothing_is_no_row(store: Store) -> None:
 
 def test_a_day_is_the_local_one_through_a_change_of_clocks(store: Store) -> None:
     # Ahead by two hours until noon UTC of the first day, by one until noon of the second, then by two again.
-    zone = ((BASE // HOUR - 24, 7200), (BASE // HOUR + 12, 3600), (BASE // HOUR + 36, 7200))
+    zone = ((BASE - 24 * HOUR, 7200), (BASE + 12 * HOUR, 3600), (BASE + 36 * HOUR, 7200))
     put(store, [entry(BASE + hour * HOUR) for hour in (-3, -2, 11, 22, 23, 46)])
     roll_up(store)
     put(store, [entry(BASE + 23 * HOUR)])
@@ -266,3 +269,54 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(Unreadable), reading_file(tmp_path / "none.db"):
         pass
     assert not (tmp_path / "none.db").exists()
+
+
+# --- days of the user's own clocks ------------------------------------------------------------------------------------
+
+# To the millisecond: a calendar's own arithmetic rounds to less.
+TIMES = st.integers(-3 * 86_400_000, 3 * 86_400_000).map(lambda each: each / 1000)
+CHANGES = tuple((name, at) for name, instants in ZONES.items() for at in instants)
+
+
+@same_store
+@given(
+    place=st.sampled_from(CHANGES),
+    old=st.lists(TIMES, max_size=12),
+    near=st.lists(st.integers(-7200, 7200), max_size=8),
+    new=st.lists(TIMES, max_size=4),
+    cut=st.tuples(st.floats(-3 * 86400, 0), st.floats(0, 3 * 86400)),
+)
+def test_days_are_those_of_local_clocks_in_every_zone(
+    store: Store, place: tuple[str, int], old: list[float], near: list[int], new: list[float], cut: tuple[float, float]
+) -> None:
+    name, at = place
+    ahead, local_day = clocks(name)
+    # Around the midnights of that day and of the days beside it, too.
+    midnights = [day_start(local_day(at) + each, ahead) - at for each in (-1, 0, 1)]
+    moments = [*old, *near, *(each + shift for each in midnights for shift in (-0.5, 0.0, 0.5))]
+    clear(store)
+    put(store, [entry(at + each) for each in moments])
+    roll_up(store)
+    put(store, [entry(at + each) for each in new])
+
+    for since, until in ((at - 4 * 86400.0, at + 4 * 86400.0), (at + cut[0], at + cut[1])):
+        meant = [local_day(at + each) for each in (*moments, *new) if since <= at + each < until]
+        found = ask(store, since, until, ["day"], zone=changes(since, until, ahead))
+        assert {row.by[0]: row.requests for row in found} == Counter(meant)
+
+
+def test_an_hour_that_midnight_cuts_counts_for_the_day_it_began_in_once_its_rows_are_gone(store: Store) -> None:
+    # India: the local day of BASE ends at 18:30 UTC.
+    zone, day = ((0, 19800),), BASE // 86400
+    put(store, [entry(BASE + 18 * HOUR + 60), entry(BASE + 18 * HOUR + 2000), entry(BASE + 42 * HOUR + 2000)])
+    roll_up(store)
+    assert {row.by[0]: row.requests for row in ask(store, *EVER, ["day"], zone=zone)} == {
+        day: 1,
+        day + 1: 1,
+        day + 2: 1,
+    }
+
+    store.prune(BASE + 19 * HOUR)
+    assert {row.by[0]: row.requests for row in ask(store, *EVER, ["day"], zone=zone)} == {day: 2, day + 2: 1}
+    since = BASE + 18.5 * HOUR
+    assert {row.by[0] for row in ask(store, since, EVER[1], ["day"], zone=zone)} == {day + 1, day + 2}
