@@ -38,6 +38,9 @@ from .workers import Workers
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
+# Names that are remembered, and the longest of them: where an alias is a pattern, clients choose what fits it.
+KEPT, LONGEST_NAME = 1000, 200
+
 
 class Snapshot:
     """The settings as one request sees them: a reload makes a new snapshot and never changes an old one."""
@@ -118,7 +121,9 @@ class Engine:
         target = self._routes.get(key)
         if target is None:
             target = snapshot.names.resolve(asked, listed, kind=kind)
-            if target is not None and len(self._routes) < 1000:
+            if target is not None and len(asked) <= LONGEST_NAME:
+                if len(self._routes) >= KEPT:
+                    self._routes.clear()
                 self._routes[key] = target
         return target
 
@@ -365,9 +370,11 @@ class Engine:
             found = options_for(
                 snapshot.options, asked=target.asked, info=info, num_ctx=snapshot.settings.models.num_ctx
             )
-            if len(self._given) >= 1000:
-                self._given.clear()
-            known = self._given[target.asked] = (snapshot, info, *found)
+            known = (snapshot, info, *found)
+            if len(target.asked) <= LONGEST_NAME:
+                if len(self._given) >= KEPT:
+                    self._given.clear()
+                self._given[target.asked] = known
         return dict(known[2]), known[3]
 
     def _filled(self, ask: Ask, target: Target, info: ModelInfo) -> Ask:

@@ -63,6 +63,8 @@ VOCABULARIES = {
 
 # The names that still use the older vocabulary, from tiktoken/model.py; everything newer is o200k.
 OLDER = re.compile(r"gpt-4(?![o.\d])|gpt-3|gpt-35|text-embedding-|davinci-00|babbage-00")
+# Characters of a name that are looked at: more than the longest prefix that the patterns know.
+PREFIX = 64
 NEWER = re.compile(r"gpt-|chatgpt-|o\d|codex-|computer-use")
 
 # A run without a break (or all of blanks) is one piece to the encoder, which older releases of tiktoken take in
@@ -87,9 +89,14 @@ IMAGE, IMAGE_LOW = 765, 85
 BASE64_PER_TOKEN = 5
 
 
-@lru_cache(maxsize=512)
 def encoding_name(model: str, *, unknown: str = O200K) -> str:
     """Return the encoding of one of OpenAI's models, or `unknown` for any other."""
+    # The beginning decides. Clients choose the name, and what they choose is remembered.
+    return _encoding_name(model[:PREFIX], unknown)
+
+
+@lru_cache(maxsize=512)
+def _encoding_name(model: str, unknown: str) -> str:
     name = model.removeprefix("ft:").lower()
     if OLDER.match(name):
         return CL100K

@@ -210,3 +210,13 @@ def test_a_count_is_exact_for_any_length() -> None:
     ask = Ask(model="gpt-4o", messages=(Message(role="user", parts=(Text(text),)),))
     around = tokens.count_ask(Ask(model="gpt-4o", messages=(Message(role="user", parts=(Text(""),)),)))
     assert tokens.count_ask(ask) == around + tokens.count(text, "gpt-4o")
+
+
+def test_what_is_remembered_of_names_and_texts_is_bounded() -> None:
+    for number in range(10_000):
+        tokens.encoding_name(f"model-{number}")
+        tokens.encoding_name("x" * 1_000_000)
+        tokens.count(f"text {number}")
+    for cache in (tokens._encoding_name, tokens._count_short):
+        assert cache.cache_info().currsize <= 2048
+    assert tokens.encoding_name("gpt-4" + "x" * 1000) == tokens.encoding_name("gpt-4xxx")

@@ -22,6 +22,8 @@ __all__ = ["Client", "HttpReply", "gate"]
 AUTOMATIC: tuple[str, ...] = ("accept", "content-type", "user-agent")
 # The largest message of a WebSocket (bytes): OpenAI's take 15 MiB of sound, which is a third more in base64.
 LARGEST_MESSAGE = 32 * 1024 * 1024
+# Bodies larger than this are sent in pieces of this size (bytes).
+PIECE = 1024 * 1024
 
 
 class gate:  # noqa: N801  (used as `with gate(…)`, like a function)
@@ -68,6 +70,18 @@ def translated(exc: BaseException, backend: str, hint: str) -> BackendError | No
             )
         case _:
             return None
+
+
+class Pieces:
+    """A large body in pieces, as often as it is sent: written at once, it would be copied and sent in one turn of the
+    event loop."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), PIECE):
+            yield self._data[start : start + PIECE]
 
 
 class HttpReply:
@@ -170,6 +184,8 @@ class Client:
             url = known or self._urls.setdefault(call.path, URL(self.url + call.path))
             data, skipped = call.body, ()
             headers = {"content-type": "application/json", **call.headers} if data is not None else call.headers
+            if call.body is not None and len(call.body) > PIECE:
+                data, headers = Pieces(call.body), {**headers, "content-length": str(len(call.body))}
         with gate(self.name, self.hint):
             session = self._open_session()
             try:

@@ -19,6 +19,8 @@ __all__ = ["LARGEST", "Body", "kept"]
 
 # Bytes of a body that are kept.
 LARGEST = 1024 * 1024
+# Bytes beyond that are looked through too: a key may lie across the cut.
+MARGIN = 64 * 1024
 
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -39,13 +41,20 @@ def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool
     if (smaller := without_media(data)) is not data:
         data = smaller
         done.append("media")
+    cut = False
+    if not patterns and len(data) > largest + MARGIN:
+        # What comes after is not kept: it need not be looked through for keys, which takes seconds for a large body.
+        data, cut = data[: largest + MARGIN], True
     if patterns or not clean:
         if (blank := blanked(data, patterns)) is None:
             return Body(b'"[redacted]"', (*done, "redacted"))
         if blank != data:
             data = blank
             done.append("redacted")
-    if len(data) > largest:
+    if cut:
+        # The end may hold half a key that the other half would have given away.
+        largest = min(largest, len(data) - MARGIN)
+    if cut or len(data) > largest:
         return Body(text(data[:largest]), (*done, "cut"))
     try:
         if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:

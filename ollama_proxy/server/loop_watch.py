@@ -69,11 +69,13 @@ class LoopWatch:
         self.ended.clear()
 
     def state(self) -> dict[str, Any]:
-        """Return the lag as `/v1/health` shows it: milliseconds, and the epoch second of the worst."""
+        """Return how the loop is, as `/v1/health` shows it: its tasks, the lag in milliseconds, and the epoch second of
+        the worst."""
         now = self._clock()
         lag = self._meter.read(now)
         worst_at = None if lag.worst_at is None else int(self._wall() - (now - lag.worst_at))
         return {
+            "tasks": len(asyncio.all_tasks()),
             "lag_ms": round(lag.high * 1000, 1),
             "max_ms": round(lag.most * 1000, 1),
             "worst_ms": round(lag.worst * 1000, 1),

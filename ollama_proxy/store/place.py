@@ -63,6 +63,12 @@ def find(url: str, folder: Path) -> Place:
             raise StoreError(f"[store] url: {other} is not supported; use sqlite or postgresql.")
 
 
+# What a connection keeps of the file in memory (KiB), which is SQLite's own default, made explicit; and what is left of
+# the write-ahead log's file after a checkpoint (bytes), which is the size at which it is checkpointed.
+CACHE = 2000
+LOG = 4 * 1024 * 1024
+
+
 def make_engine(place: Place) -> Engine:
     """Return the pool of connections to a place."""
     if place.file is None:
@@ -89,6 +95,10 @@ def connected(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None
     # With the write-ahead log NORMAL loses nothing when the process is killed; a power cut may cost the last commits.
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Each connection's page cache grows to its limit (KiB), and the log's file is not made smaller by itself (bytes).
+    # https://www.sqlite.org/pragma.html#pragma_journal_size_limit
+    connection.execute(f"PRAGMA cache_size={-CACHE}")
+    connection.execute(f"PRAGMA journal_size_limit={LOG}")
 
 
 def begun(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from ollama_proxy.backends.http import Client, gate, translated
+from ollama_proxy.backends.http import PIECE, Client, Pieces, gate, translated
 from ollama_proxy.errors import BackendError, Invalid, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ollama_proxy.model import Call
 
@@ -97,6 +97,33 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_without_a
         assert await lab.fetch(CALL) == (200, b"{}")
         assert await lab.fetch(CALL) == (200, b"{}")
     assert connections == 2
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, PIECE + 1])
+async def test_a_large_body_is_sent_in_pieces_as_one_of_known_length(more: int) -> None:
+    body = bytes(range(256)) * (PIECE // 256) + b"x" * more if more >= 0 else b"x" * (PIECE - 1)
+    found: list[tuple[bytes, bytes]] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        found.append((head.lower(), await reader.readexactly(len(body))))
+        # The first connection ends without an answer: the call is made once more.
+        if len(found) > 1:
+            writer.write(OK)
+
+    async with serving(handle) as url, client(url) as lab, lab.open(Call("POST", "/api/chat", body)) as reply:
+        assert reply.status == 200
+    for head, sent in found:
+        assert sent == body
+        assert f"content-length: {len(body)}\r\n".encode() in head
+        assert b"transfer-encoding" not in head
+    assert len(found) == 2
+
+
+async def test_a_large_body_is_cut_in_pieces_each_time_it_is_sent() -> None:
+    body = Pieces(b"x" * (2 * PIECE + 1))
+    for _ in range(2):
+        assert [len(piece) async for piece in body] == [PIECE, PIECE, 1]
 
 
 async def test_nobody_there_is_down_with_address_and_hint() -> None:

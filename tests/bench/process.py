@@ -57,6 +57,10 @@ class Process:
             self._child.kill()
             self._child.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def cpu(self) -> float:
         """Return the processor seconds used so far (Linux: /proc; elsewhere ps)."""
         stat = Path(f"/proc/{self._child.pid}/stat")

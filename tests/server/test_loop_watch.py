@@ -65,7 +65,7 @@ async def test_health_shows_the_lag_and_a_block_names_its_request(
     made = setup.proxy.app[LOOP_WATCH]
     async with setup.http.get("/v1/health") as response:
         loop = (await response.json())["loop"]
-    assert set(loop) == {"lag_ms", "max_ms", "worst_ms", "worst_at"}
+    assert set(loop) == {"tasks", "lag_ms", "max_ms", "worst_ms", "worst_at"}
     with caplog.at_level(logging.WARNING):
         setup.ollama.play("/api/chat", [{"message": {"content": "Hi"}, "done": False}], hold_after=1)
         asked = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi" * 500}], "stream": True}

@@ -372,3 +372,11 @@ def test_a_number_is_never_given_twice(spot: Spot) -> None:
     store.prune(BASE + 1)
     put(store, [entry()])
     assert store.settled() == 4
+
+
+def test_sqlites_caches_and_its_log_are_bounded_on_every_connection(lone: Spot) -> None:
+    store = lone.open()
+    for _ in range(2):
+        with store.engine.connect() as connection:
+            assert connection.scalar(text("PRAGMA cache_size")) == -2000
+            assert connection.scalar(text("PRAGMA journal_size_limit")) == 4 * 1024 * 1024
