@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,6 +62,11 @@ ALTERNATIVES = 64
 # A tuple's further items, where a schema names them.
 FURTHER = 8
 BUDGET = 5000
+# So many subschemas are brought together from `allOf` and references, and so many of them for one member.
+MERGES = 5000
+CONDITIONS = 64
+# Agents send the same tools with every request; a schema of at most so many bytes is remembered.
+REMEMBERED = 1 << 14
 # Numbers of llama.cpp's integers.
 INTEGER = 1 << 53
 
@@ -77,6 +83,16 @@ def write(schema: Mapping[str, Json], *, inline: bool = False) -> Bound:
     model that reads the schema itself."""
     if not schema:
         return Bound(schema)
+    text = msgspec.json.encode(schema)
+    return _write_again(text, inline) if len(text) <= REMEMBERED else _write(schema, inline=inline)
+
+
+@lru_cache(maxsize=256)
+def _write_again(text: bytes, inline: bool) -> Bound:
+    return _write(msgspec.json.decode(text), inline=inline)
+
+
+def _write(schema: Mapping[str, Json], *, inline: bool) -> Bound:
     writer = _Writer(schema, inline=inline)
     written = writer.write(schema, "")
     if written is None:
@@ -112,6 +128,7 @@ class _Writer:
         self._inline = inline
         self._names: dict[str, str] = {}
         self._left = BUDGET
+        self._merges = MERGES
         self._depth = 0
         self.defs: dict[str, Json] = {}
         self.untold: list[tuple[str, str]] = []
@@ -166,10 +183,13 @@ class _Writer:
             flat.never = True
         if not isinstance(schema, dict):
             return
-        if isinstance(ref := schema.get("$ref"), str) and ref not in open:
+        if isinstance(ref := schema.get("$ref"), str) and ref not in open and self._merges > 0:
+            self._merges -= 1
             self._flatten(target(self._root, ref), flat, (*open, ref))
         for each in schema.get("allOf") or ():
-            self._flatten(each, flat, open)
+            if self._merges > 0:
+                self._merges -= 1
+                self._flatten(each, flat, open)
         for key, value in schema.items():
             if key in ("anyOf", "oneOf"):
                 if isinstance(value, list) and value:
@@ -195,7 +215,7 @@ class _Writer:
                 said[key] = [each for each in before if _in(each, value)]
                 flat.never = flat.never or not said[key]
             case "properties" | "patternProperties":
-                both = {name: {"allOf": [before[name], each]} for name, each in value.items() if name in before}
+                both = {name: _all_of(before[name], each) for name, each in value.items() if name in before}
                 said[key] = {**before, **value, **both}
             case "required":
                 said[key] = list(dict.fromkeys([*before, *value]))
@@ -203,7 +223,7 @@ class _Writer:
                 if isinstance(before, list) or isinstance(value, list):
                     flat.rest.append((key, value))
                 else:
-                    said[key] = False if False in (before, value) else {"allOf": [before, value]}
+                    said[key] = False if False in (before, value) else _all_of(before, value)
             case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
                 said[key] = max(before, value)
             case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
@@ -474,6 +494,14 @@ def _anchored(root: Json, name: str) -> Json:
         elif isinstance(here, list):
             todo += here
     return None
+
+
+def _all_of(first: Json, second: Json) -> Json:
+    """Return what fits both; a row of them stays flat, and ends where nobody means it to go on."""
+    if first == second:
+        return first
+    row = first["allOf"] if isinstance(first, dict) and first.keys() == {"allOf"} else [first]
+    return first if second in row or len(row) >= CONDITIONS else {"allOf": [*row, second]}
 
 
 def _only_reference(schema: Mapping[str, Json], rules: Sequence[str]) -> str | None:

@@ -75,7 +75,7 @@ def plan(ask: Ask, info: ModelInfo, abilities: Abilities) -> Plan:
     reasoning, ignored = settle_reasoning(ask.reasoning, info)
     put, steps, more = _tools(replace(ask, reasoning=reasoning), info, abilities, arguments)
     if abilities.grammars:
-        put = _bound(put, ask.format)
+        put = _bound(put, ask.format, tools=not abilities.drops_keywords)
     if abilities.echoes_last and not put.stream and (said := last_said(put.messages)):
         steps = (lambda: WithoutEcho(said), *steps)
     if form is not None:
@@ -103,10 +103,10 @@ def _origin(ask: Ask) -> tuple[str, str]:
     return f"function '{allowed[0].name}'", param
 
 
-def _bound(ask: Ask, wished: Format) -> Ask:
-    """Return a question whose schemas llama.cpp's grammars take; what they leave out of the answer's form that the
-    client wished for is said to the model, and checked afterwards."""
-    if ask.tools:
+def _bound(ask: Ask, wished: Format, *, tools: bool) -> Ask:
+    """Return a question whose schemas (those of tools with `tools`) llama.cpp's grammars take; what they leave out of
+    the answer's form that the client wished for is said to the model, and checked afterwards."""
+    if tools and ask.tools:
         ask = replace(ask, tools=tuple(map(_bound_tool, ask.tools)))
     if ask.format.kind != "schema" or ask.format.schema is None:
         return ask

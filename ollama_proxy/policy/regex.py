@@ -26,6 +26,9 @@ COPIES = 1000
 # Alternatives with anchors of their own are written out up to so many.
 ALTERNATIVES = 64
 LONGEST = 20_000
+# A longer pattern is not read. Back references may multiply what there is to write: up to so many parts are copied.
+PATTERN = 4000
+COPIED = 5000
 
 DIGITS: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -58,6 +61,8 @@ def write(pattern: str, *, shortest: int = 0, longest: int | None = None) -> Wri
     What it cannot say (look-around, word boundaries, back references) is left out, so that it takes more than the
     original, never less of what a model would write.
     """
+    if len(pattern) > PATTERN:
+        return Written(None)
     parser = _Parser(pattern)
     try:
         node = parser.parse()
@@ -120,6 +125,15 @@ def _sequence(items: Iterable[_Node]) -> _Node:
     return flat[0] if len(flat) == 1 else _Sequence(tuple(flat))
 
 
+def _size(node: _Node) -> int:
+    match node:
+        case _Sequence(items=items) | _Choice(items=items):
+            return 1 + sum(map(_size, items))
+        case _Repeat(item=item):
+            return 1 + _size(item)
+    return 1
+
+
 def _has_edge(node: _Node) -> bool:
     match node:
         case _Edge():
@@ -144,6 +158,7 @@ class _Parser:
         self._groups: list[_Node | None] = [None]
         self._names: dict[str, int] = {}
         self._flags: frozenset[str] = frozenset()
+        self._copied = 0
         self.exact = True
 
     def parse(self) -> _Node:
@@ -327,6 +342,9 @@ class _Parser:
         node = self._groups[number] if number < len(self._groups) else None
         if node is None:
             raise _Unwritable
+        self._copied += _size(node)
+        if self._copied > COPIED:
+            raise _Unwritable
         return node
 
     def _escaped(self, char: str) -> Ranges:
@@ -477,8 +495,11 @@ def _framed(node: _Node, left: int) -> Iterable[_Frame]:
     if left <= 0:
         raise _Unwritable
     if isinstance(node, _Choice):
-        for each in node.items:
-            yield from _framed(each, left // len(node.items))
+        anchored = [each for each in node.items if _has_edge(each)]
+        if free := tuple(each for each in node.items if not _has_edge(each)):
+            yield _Frame(False, (_Choice(free),), False)
+        for each in anchored:
+            yield from _framed(each, left // len(anchored))
         return
     items = list(node.items if isinstance(node, _Sequence) else (node,))
     for place in (0, -1):

@@ -87,6 +87,8 @@ def _message(error: OproxyError) -> str:
 
 def _dotted(param: str) -> str:
     """Write a path as Anthropic does: `messages.0.content.1`."""
+    if param == "format":
+        return "output_config.format"
     for ours, theirs in PLACES.items():
         param = param.replace(ours, theirs)
     return re.sub(r"\[(\d+)\]", r".\1", param)

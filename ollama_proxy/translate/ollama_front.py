@@ -283,7 +283,7 @@ def _format(form: str | dict[str, Any] | None) -> hub.Format:
             return hub.Format(kind="json")
         case dict():
             shallow(form, "format")
-            return hub.Format(kind="schema", name="answer", schema=form)
+            return hub.Format(kind="schema", schema=form)
     shown = msgspec.json.encode(form[:100]).decode()
     raise Invalid(f'invalid format: {shown}; expected "json" or a valid JSON Schema object', param="format")
 

@@ -177,6 +177,25 @@ def test_a_schema_that_mixes_itself_anew_at_every_level_comes_to_an_end() -> Non
     assert len(json.dumps(write(mixed).schema)) < 2_000_000
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"properties": {"a": {"minLength": number}}} for number in range(1500)]},
+        {"allOf": [{"items": {"minimum": number}} for number in range(1500)]},
+        {"allOf": [{"$ref": "#/$defs/w"}] * 200, "$defs": {"w": {"properties": {f"p{n}": {} for n in range(200)}}}},
+        {"$defs": {"n": {"allOf": [{"properties": {k: {"$ref": "#/$defs/n", "title": k} for k in "abcdefgh"}}] * 9}},
+         "$ref": "#/$defs/n"},
+        {"$defs": {"n": {"allOf": [
+            {"properties": {k: {"$ref": "#/$defs/n", "title": f"{k}{n}"} for k in "abcdefgh"}} for n in range(9)
+        ]}}, "$ref": "#/$defs/n"},
+        {"anyOf": [{"anyOf": [{"anyOf": [{"const": n} for n in range(30)]}] * 5}] * 5, "type": "integer"},
+    ],
+)  # fmt: skip
+def test_a_schema_made_to_grow_comes_to_an_end(schema: dict[str, Any]) -> None:
+    written = dict(write(schema).schema)
+    assert complaints(written, written) == []
+
+
 def test_for_a_reader_what_is_left_out_stands_in_the_descriptions() -> None:
     schema = member({"type": "string", "pattern": r"^\d$", "description": "A digit"})
     written = write(schema, inline=True).schema["properties"]["v"]

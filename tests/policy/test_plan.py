@@ -347,6 +347,11 @@ def test_tools_that_go_to_a_backend_with_grammars_are_written_for_them() -> None
     }
 
 
+def test_tools_whose_keywords_are_told_in_words_are_left_alone() -> None:
+    (tool,) = plan(ask(tools=(Tool("t", parameters=MONTH),)), TOOLED, GRAMMARS).ask.tools
+    assert (tool.parameters or {})["properties"]["m"] == {"type": "string", "description": r"(pattern: ^\d\d$)"}
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [

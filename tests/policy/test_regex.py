@@ -95,6 +95,32 @@ def test_what_cannot_be_read_or_met_has_no_form(pattern: str) -> None:
     assert not write(pattern).exact
 
 
+def test_a_long_row_of_alternatives_is_one_choice() -> None:
+    codes = "|".join(f"A{number:03}" for number in range(249))
+    assert fits(written_of(codes), "x A123")
+    written = written_of(f"^({codes})$")
+    assert fits(written, "A200")
+    assert not fits(written, "A200x")
+    mixed = written_of(f"^B|{codes}|C$")
+    assert [fits(mixed, text) for text in ("Bx", "xA001x", "xC", "xB")] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(ab)" + "".join(rf"(\{number}\{number})" for number in range(1, 30)),
+        "(a|b)" + "".join(rf"(\{number}|\{number})" for number in range(1, 30)),
+        "(?:" * 40 + "a" + "){30}" * 40,
+        "a" * 5000,
+        "|".join(f"^{number}" for number in range(200)),
+        "[" + "".join(rf"\u{code:04x}" for code in range(0x4E00, 0x5000, 2)) + "]",
+    ],
+)
+def test_a_pattern_made_to_grow_does_not(pattern: str) -> None:
+    written = write(pattern).pattern
+    assert written is None or len(written) < 30_000
+
+
 def test_the_empty_text_alone_is_the_empty_pattern() -> None:
     assert write("^$") == ("", True, True)
 

@@ -301,3 +301,21 @@ async def test_an_openai_backend_answers_with_calls_in_pieces_and_tells_which_st
         sent = [made.body for made in lab.calls if made.path == CHAT]
         # Nobody asked for thinking; a server that does not know the word would refuse it.
         assert all("reasoning_effort" not in body and body["stop"] == ["END"] for body in sent)
+
+
+async def test_a_refused_schema_is_named_as_this_api_calls_it(setup: Setup) -> None:
+    form = {"format": {"type": "json_schema", "schema": {"type": "nonsense"}}}
+    status, body, _ = await ask(setup, output_config=form)
+    assert status == 400
+    assert body["error"]["message"].startswith("output_config.format: Invalid schema for format: ")
+    tool = {"name": "f", "input_schema": {"type": "object", "properties": {"a": {"type": "x"}}}}
+    status, body, _ = await ask(setup, tools=[tool])
+    assert status == 400
+    assert body["error"]["message"].startswith("tools.0.input_schema: Invalid schema for function 'f': ")
+
+
+async def test_an_answer_in_a_form_is_bound_by_a_pattern_too(setup: Setup) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": r"^\d$"}}, "required": ["a"]}
+    await ask(setup, output_config={"format": {"type": "json_schema", "schema": schema}})
+    sent = setup.ollama.asked("/api/chat")[0]["format"]
+    assert sent["properties"]["a"] == {"type": "string", "pattern": "^([0-9])$"}

@@ -110,7 +110,7 @@ def test_ollamas_word_for_any_seed_is_no_seed() -> None:
 def test_a_format_is_a_word_or_a_schema() -> None:
     assert chat(format="json").format == Format(kind="json")
     assert chat(format="").format == Format()
-    assert chat(format={"type": "object"}).format.schema == {"type": "object"}
+    assert chat(format={"type": "object"}).format == Format(kind="schema", schema={"type": "object"})
 
 
 def test_a_format_of_another_kind_is_refused_in_ollamas_words() -> None:
