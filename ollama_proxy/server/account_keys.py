@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from ..account import Budget, Key, Rates
+from ..account import Key
 from ..errors import Invalid, NotFound
 from ..policy import credentials
 from ..store import Missing, StoreError
 from ..store.spent import used_by
+from ..translate import validate
+from ..translate.shapes_admin import KeyRequest
 from .accounts import unavailable
 from .body import read_body
 from .keys import ACCOUNTS, ENGINE, KEYRING, NEW_ID, WALL
@@ -34,25 +36,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PRESETS_ARE = "free, tier1 to tier5, or one of [limits.tiers] in the config"
-
-
-class Wanted(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body of POST /oproxy/keys; of a change, what is not sent stays."""
-
-    name: str | msgspec.UnsetType = msgspec.UNSET
-    expires: float | msgspec.UnsetType | None = msgspec.UNSET
-    models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    endpoints: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    tier: str | msgspec.UnsetType = msgspec.UNSET
-    rates: Rates | msgspec.UnsetType = msgspec.UNSET
-    budget: Budget | msgspec.UnsetType = msgspec.UNSET
-    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    model: str | msgspec.UnsetType | None = msgspec.UNSET
-    admin: bool | msgspec.UnsetType = msgspec.UNSET
-    # Whether the key is revoked; only of a change.
-    revoked: bool | msgspec.UnsetType = msgspec.UNSET
-    # Said by `oproxy run`: the key is removed with its run.
-    ephemeral: bool = False
 
 
 async def create_key(request: web.Request) -> web.Response:
@@ -112,14 +95,11 @@ async def key_usage(request: web.Request) -> web.Response:
     return json_bytes(msgspec.json.encode({"id": key.id, "name": key.name, **used}))
 
 
-async def wanted(request: web.Request) -> Wanted:
-    try:
-        return msgspec.json.decode(await read_body(request), type=Wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Invalid(f"The body does not describe a key: {exc}.") from exc
+async def wanted(request: web.Request) -> KeyRequest:
+    return validate.decode(await read_body(request), KeyRequest)[0]
 
 
-def fields_of(request: web.Request, body: Wanted) -> dict[str, Any]:
+def fields_of(request: web.Request, body: KeyRequest) -> dict[str, Any]:
     """Return what was sent as fields of a key."""
     fields = {
         name: value

@@ -33,6 +33,7 @@ from ..turns import Rules, Turns
 from ..workers import Workers
 from . import accounting, batches, files, sweep
 from .body import budget_of
+from .door import access_of
 from .keys import (
     ACCOUNTS,
     BATCHES,
@@ -110,7 +111,7 @@ def build_app(
     )
     batches.prepare(app)
     app[CLERK] = Clerk(gate, settings, clock=clock, opening=app[ACCOUNTS].settled)
-    app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__))
+    app[DOCUMENT] = msgspec.json.encode(openapi.document([row.route for row in ROUTES], __version__, access_of))
     app[RUNS] = Runs(app)
     if reload is not None:
         app[RELOADER] = Reloader(loaded=loaded, load=reload, apply=applier(app, builder, env), say=say)

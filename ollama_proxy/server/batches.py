@@ -302,7 +302,7 @@ async def cancel_batch(request: web.Request) -> web.Response:
 
 ROWS: tuple[Row, ...] = (
     Row(Route("POST", "/v1/batches", "Have a file of requests answered", BatchRequest, "Batches"), create_batch),
-    Row(Route("GET", "/v1/batches", "List the batches", None, "Batches"), list_batches),
+    Row(Route("GET", "/v1/batches", "List the batches", None, "Batches", query=Paging), list_batches),
     Row(Route("GET", "/v1/batches/{batch_id}", "Tell how far a batch is", None, "Batches"), retrieve_batch),
-    Row(Route("POST", "/v1/batches/{batch_id}/cancel", "Cancel a batch", None, "Batches"), cancel_batch),
+    Row(Route("POST", "/v1/batches/{batch_id}/cancel", "Cancel a batch", None, "Batches", more=(409,)), cancel_batch),
 )

@@ -26,12 +26,9 @@ NO_EFFECT = ("service_tier", "prompt_cache_key", "prompt_cache_retention", "prom
 async def compact_response(app: web.Application, body: bytes, books: Books) -> bytes:
     """Return the compaction as JSON."""
     shape, fields = await decode_body(app, body, CompactRequest, books)
+    validate.check_needs(shape)
     if not shape.input and shape.previous_response_id is None:
-        raise Invalid(
-            "Missing required parameter: 'input'. One of 'input' or 'previous_response_id' must be provided.",
-            param="input",
-            code="missing_required_parameter",
-        )
+        raise Invalid("Invalid 'input': there is nothing in it to be compacted.", param="input", code="invalid_value")
     engine, owner = app[ENGINE], owner_of(books.caller)
     before = await history_of(app, shape.previous_response_id, None, owner)
     brought = await referred(app, items_of(shape.input), before, owner)

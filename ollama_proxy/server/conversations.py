@@ -167,12 +167,12 @@ ONE = f"{ALL}/{{conversation_id}}"
 ITEMS = f"{ONE}/items"
 ITEM = f"{ITEMS}/{{item_id}}"
 ROWS: tuple[Row, ...] = (
-    Row(Route("POST", ALL, "Begin a conversation", CreateConversation, GROUP), create_conversation),
+    Row(Route("POST", ALL, "Begin a conversation", CreateConversation, GROUP, optional=True), create_conversation),
     Row(Route("GET", ONE, "Show a conversation", None, GROUP), retrieve_conversation),
     Row(Route("POST", ONE, "Change its metadata", UpdateConversation, GROUP), update_conversation),
     Row(Route("DELETE", ONE, "Delete it with its items", None, GROUP), delete_conversation),
-    Row(Route("POST", ITEMS, "Add items", CreateItems, GROUP), create_items),
-    Row(Route("GET", ITEMS, "List the items", None, GROUP), list_items),
-    Row(Route("GET", ITEM, "Show an item", None, GROUP), retrieve_item),
+    Row(Route("POST", ITEMS, "Add items", CreateItems, GROUP, query=ItemQuery), create_items),
+    Row(Route("GET", ITEMS, "List the items", None, GROUP, query=ItemsQuery), list_items),
+    Row(Route("GET", ITEM, "Show an item", None, GROUP, query=ItemQuery), retrieve_item),
     Row(Route("DELETE", ITEM, "Take an item out", None, GROUP), delete_item),
 )

@@ -16,10 +16,11 @@ from ..policy.books import Books
 from ..policy.limit import Charge, duration
 from ..policy.printable import utf8_text
 from ..settings import Settings
+from ..translate.openapi import Access
 from .accounts import unavailable
 from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
 
-__all__ = ["enter", "needs_accounts", "note_tag", "restricted"]
+__all__ = ["access_of", "enter", "needs_accounts", "note_tag", "restricted"]
 
 # Nobody is asked for a key here: what a load balancer or a browser that knows nothing yet may see.
 OPEN = frozenset({"/", "/health", "/v1/health", "/openapi.json"})
@@ -85,6 +86,13 @@ def needs_accounts(path: str, settings: Settings) -> bool:
     budget = settings.budget
     bounded = (budget.money_per_day, budget.money_per_month, budget.tokens_per_day, budget.tokens_per_month)
     return (settings.auth.mode == "on" or any(limit is not None for limit in bounded)) and not is_open(path)
+
+
+def access_of(path: str) -> Access:
+    """Return who may use a path."""
+    if is_open(path):
+        return "open"
+    return "admin" if restricted(path) else "caller"
 
 
 def restricted(path: str) -> bool:

@@ -21,6 +21,7 @@ from ..errors import InsufficientStorage, Invalid, NotFound, Overloaded
 from ..stored import Page, Stored
 from ..translate import files, paging, query
 from ..translate.openapi import Route
+from ..translate.shapes_files import CreateFileRequest
 from ..translate.shapes_queries import FilesQuery
 from .forms import read_form, refuse_large
 from .keys import BLOBS, BOOKS, ENGINE, WALL
@@ -245,8 +246,11 @@ def media_type(filename: str) -> str | None:
 
 
 ROWS: tuple[Row, ...] = (
-    Row(Route("POST", "/v1/files", "Upload a file", None, "Files"), create_file),
-    Row(Route("GET", "/v1/files", "List the files", None, "Files"), list_files),
+    Row(
+        Route("POST", "/v1/files", "Upload a file", None, "Files", form=CreateFileRequest, file="file", more=(507,)),
+        create_file,
+    ),
+    Row(Route("GET", "/v1/files", "List the files", None, "Files", query=FilesQuery), list_files),
     Row(Route("GET", "/v1/files/{file_id}", "Describe a file", None, "Files"), retrieve_file),
     Row(Route("DELETE", "/v1/files/{file_id}", "Delete a file", None, "Files"), delete_file),
     Row(Route("GET", "/v1/files/{file_id}/content", "Download a file", None, "Files"), file_content),

@@ -13,7 +13,8 @@ from ..engine import Engine
 from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
-from ..translate import messages_models, models, query
+from ..translate import messages_models, models, query, validate
+from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_queries import AnthropicModelsQuery
 from .body import read_body
 from .dialects import VERSION
@@ -133,17 +134,10 @@ async def all_running(engine: Engine) -> list[Any]:
     return runs
 
 
-class Named(msgspec.Struct):
-    model: str
-    backend: str | None = None
-    keep_alive: str | int | float | None = None
-
-
-async def named(request: web.Request) -> Named:
-    try:
-        return msgspec.json.decode(await read_body(request), type=Named)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Invalid(f"The body must be an object with a model: {exc}.") from exc
+async def named(request: web.Request) -> ModelCommand:
+    shape, fields = validate.decode(await read_body(request), ModelCommand)
+    request[BOOKS].ignored = validate.ignored_keys(fields, ModelCommand)
+    return shape
 
 
 async def load(request: web.Request) -> web.Response:
@@ -194,7 +188,7 @@ async def first_raises(backend: Backend, model: str) -> Any:
         yield exc.body()
 
 
-def chosen(engine: Engine, wanted: Named) -> tuple[Backend, str]:
+def chosen(engine: Engine, wanted: ModelCommand) -> tuple[Backend, str]:
     """Return the backend that is to fetch a model: the named one (`backend/model` too), else the first that can."""
     members = engine.fleet.members
     if wanted.backend is not None:

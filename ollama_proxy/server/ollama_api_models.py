@@ -25,12 +25,13 @@ from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
 from ..translate import ollama_pass
 from ..translate.openapi import Route
+from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest
 from .body import Passing
 from .generate import body_of
 from .keys import BOOKS, ENGINE
 from .middleware import head
-from .models import Named, chosen
+from .models import chosen
 from .ollama_api import stamp
 from .ollama_api_relay import NDJSON
 from .reply import json_bytes
@@ -130,7 +131,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
     _, fields = front.opened(await body_of(request))
     if not (name := front.named(fields)):
         raise Invalid("invalid model name", param="model")
-    backend, model = chosen(engine, Named(name))
+    backend, model = chosen(engine, ModelCommand(name))
     books.asked, books.backend, books.served = name[:200], backend.name, model
     if backend.kind == "ollama":
         body = ollama_pass.with_name(fields, model, "model", "name")
@@ -395,7 +396,7 @@ ROWS: tuple[Row, ...] = (
     Row(Route("POST", "/api/copy", "Copy a model", OllamaCopyRequest, "Ollama"), copy),
     Row(Route("DELETE", "/api/delete", "Delete a model", OllamaModelRequest, "Ollama"), delete),
     Row(Route("HEAD", "/api/blobs/{digest}", "Whether a file for `create` is there", None, "Ollama"), blob),
-    Row(Route("POST", "/api/blobs/{digest}", "Send a file for `create`", None, "Ollama"), blob),
+    Row(Route("POST", "/api/blobs/{digest}", "Send a file for `create`", None, "Ollama", raw=True), blob),
     Row(Route("POST", "/api/me", "Ollama's own account", None, "Ollama"), account),
     Row(Route("POST", "/api/signout", "Leave Ollama's own account", None, "Ollama"), account),
 )

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
 from ..account import Key
-from ..errors import Invalid, NotFound
+from ..errors import NotFound
 from ..policy import credentials
 from ..store import usage
-from ..translate import organization, query
+from ..translate import organization, query, validate
+from ..translate.shapes_admin import AdminKeyRequest
 from ..translate.shapes_queries import AdminKeysQuery, ProjectKeysQuery, RateLimitsQuery
 from .account_keys import ask, refresh
 from .body import read_body
@@ -120,13 +121,6 @@ async def rate_limits(request: web.Request) -> web.Response:
 # --- administrators' keys -----------------------------------------------------------------------------------------
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /v1/organization/admin_api_keys."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    expires_in_seconds: Annotated[int, msgspec.Meta(ge=1, le=2**33)] | None = None
-
-
 async def admin_keys(request: web.Request) -> web.Response:
     """GET /v1/organization/admin_api_keys"""
     asked, _ = query.parse(request.query.items(), AdminKeysQuery)
@@ -141,10 +135,7 @@ async def admin_key(request: web.Request) -> web.Response:
 
 async def create_admin_key(request: web.Request) -> web.Response:
     """POST /v1/organization/admin_api_keys: the answer holds the key, for this once."""
-    try:
-        wanted = msgspec.json.decode(await read_body(request), type=Wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Invalid(f"The body does not describe a key: {exc}.") from exc
+    wanted, _ = validate.decode(await read_body(request), AdminKeyRequest)
     app = request.app
     now, secret = app[WALL](), credentials.new_secret(os.urandom(25))
     key = Key(

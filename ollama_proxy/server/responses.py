@@ -220,17 +220,17 @@ async def socket(request: web.Request) -> web.StreamResponse:
     return await serve_socket(request)
 
 
-def row(method: str, path: str, summary: str, handler: Any, shape: Any = None) -> Row:
-    return Row(Route(method, f"/v1/responses{path}", summary, shape, "Responses"), handler)
+def row(method: str, path: str, summary: str, handler: Any, shape: Any = None, **more: Any) -> Row:
+    return Row(Route(method, f"/v1/responses{path}", summary, shape, "Responses", **more), handler)
 
 
 ROWS: tuple[Row, ...] = (
     row("POST", "", "Answer, and keep the response", create_response, ResponsesRequest),
-    row("GET", "", "Answer over a WebSocket", socket),
+    row("GET", "", "Answer over a WebSocket", socket, more=(405,)),
     row("POST", "/input_tokens", "Count the tokens of a prompt", count_input, CountRequest),
     row("POST", "/compact", "Make a conversation short", compact, CompactRequest),
-    row("GET", "/{response_id}", "Show a response", retrieve_response),
+    row("GET", "/{response_id}", "Show a response", retrieve_response, query=ResponseQuery),
     row("DELETE", "/{response_id}", "Forget a response", delete_response),
     row("POST", "/{response_id}/cancel", "Stop a response in the background", cancel_response),
-    row("GET", "/{response_id}/input_items", "List what it was asked", list_input_items),
+    row("GET", "/{response_id}/input_items", "List what it was asked", list_input_items, query=ItemsQuery),
 )

@@ -7,7 +7,10 @@ from aiohttp import web
 
 from .. import assets
 from ..translate.openapi import Route
+from ..translate.organization import COSTS, KINDS
 from ..translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
+from ..translate.shapes_admin import AdminKeyRequest, KeyRequest, ModelCommand
+from ..translate.shapes_queries import AdminKeysQuery, AnthropicModelsQuery, ProjectKeysQuery, RateLimitsQuery
 from . import (
     account_keys,
     batches,
@@ -48,7 +51,10 @@ ROUTES: tuple[Row, ...] = (
     *messages.ROWS,
     *moderations.ROWS,
     *edits.ROWS,
-    Row(Route("GET", "/v1/models", "List the models and aliases", None, "Models"), models.list_models),
+    Row(
+        Route("GET", "/v1/models", "List the models and aliases", None, "Models", query=AnthropicModelsQuery),
+        models.list_models,
+    ),
     Row(Route("GET", "/v1/models/{model}", "Describe a model", None, "Models"), models.retrieve_model),
     Row(Route("DELETE", "/v1/models/{model}", "Delete a model from its backend", None, "Models"), models.delete_model),
     *ollama_api.ROWS,
@@ -64,14 +70,31 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/docs/{name}", "The page's own files", None, "Daemon"), pages.asset),
     *(
         Row(
-            Route("GET", f"/v1/organization/usage/{kind}", f"Sum up the {kind} of a time", None, "Administration"),
+            Route(
+                "GET",
+                f"/v1/organization/usage/{kind}",
+                f"Sum up the {kind} of a time",
+                None,
+                "Administration",
+                query=KINDS[kind].query,
+            ),
             organization.usage_of(kind),
         )
         for kind in ("completions", "embeddings", "moderations")
     ),
-    Row(Route("GET", "/v1/organization/costs", "Sum up what it cost", None, "Administration"), organization.costs),
     Row(
-        Route("GET", "/v1/organization/projects/{project_id}/api_keys", "List the keys", None, "Administration"),
+        Route("GET", "/v1/organization/costs", "Sum up what it cost", None, "Administration", query=COSTS.query),
+        organization.costs,
+    ),
+    Row(
+        Route(
+            "GET",
+            "/v1/organization/projects/{project_id}/api_keys",
+            "List the keys",
+            None,
+            "Administration",
+            query=ProjectKeysQuery,
+        ),
         organization.project_keys,
     ),
     Row(
@@ -79,15 +102,29 @@ ROUTES: tuple[Row, ...] = (
         organization.project_key,
     ),
     Row(
-        Route("GET", "/v1/organization/projects/{project_id}/rate_limits", "List the limits", None, "Administration"),
+        Route(
+            "GET",
+            "/v1/organization/projects/{project_id}/rate_limits",
+            "List the limits",
+            None,
+            "Administration",
+            query=RateLimitsQuery,
+        ),
         organization.rate_limits,
     ),
     Row(
-        Route("GET", "/v1/organization/admin_api_keys", "List the admin keys", None, "Administration"),
+        Route(
+            "GET",
+            "/v1/organization/admin_api_keys",
+            "List the admin keys",
+            None,
+            "Administration",
+            query=AdminKeysQuery,
+        ),
         organization.admin_keys,
     ),
     Row(
-        Route("POST", "/v1/organization/admin_api_keys", "Make an admin key", None, "Administration"),
+        Route("POST", "/v1/organization/admin_api_keys", "Make an admin key", AdminKeyRequest, "Administration"),
         organization.create_admin_key,
     ),
     Row(
@@ -101,12 +138,12 @@ ROUTES: tuple[Row, ...] = (
     Row(Route("GET", "/oproxy/models", "All that is known of every model", None, "oproxy"), models.models_in_full),
     Row(Route("GET", "/oproxy/models/{model}", "All that is known of one", None, "oproxy"), models.model_in_full),
     Row(Route("GET", "/oproxy/running", "The models in memory", None, "oproxy"), models.running),
-    Row(Route("POST", "/oproxy/pull", "Fetch a model, with progress", None, "oproxy"), models.pull),
-    Row(Route("POST", "/oproxy/load", "Bring a model into memory", None, "oproxy"), models.load),
-    Row(Route("POST", "/oproxy/unload", "Take a model out of memory", None, "oproxy"), models.unload),
+    Row(Route("POST", "/oproxy/pull", "Fetch a model, with progress", ModelCommand, "oproxy"), models.pull),
+    Row(Route("POST", "/oproxy/load", "Bring a model into memory", ModelCommand, "oproxy"), models.load),
+    Row(Route("POST", "/oproxy/unload", "Take a model out of memory", ModelCommand, "oproxy"), models.unload),
     Row(Route("GET", "/oproxy/keys", "List the keys", None, "oproxy"), account_keys.list_keys),
-    Row(Route("POST", "/oproxy/keys", "Make a key", None, "oproxy"), account_keys.create_key),
-    Row(Route("POST", "/oproxy/keys/{key}", "Change a key", None, "oproxy"), account_keys.change_key),
+    Row(Route("POST", "/oproxy/keys", "Make a key", KeyRequest, "oproxy"), account_keys.create_key),
+    Row(Route("POST", "/oproxy/keys/{key}", "Change a key", KeyRequest, "oproxy"), account_keys.change_key),
     Row(Route("DELETE", "/oproxy/keys/{key}", "Remove a key", None, "oproxy"), account_keys.remove_key),
     Row(Route("POST", "/oproxy/keys/{key}/rotate", "Give a key a new secret", None, "oproxy"), account_keys.rotate_key),
     Row(Route("GET", "/oproxy/keys/{key}/usage", "Tell what a key used", None, "oproxy"), account_keys.key_usage),

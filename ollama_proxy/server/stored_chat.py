@@ -254,9 +254,15 @@ async def list_messages(request: web.Request) -> web.Response:
 GROUP = "Chat"
 ONE = "/v1/chat/completions/{completion_id}"
 ROWS: tuple[Row, ...] = (
-    Row(Route("GET", "/v1/chat/completions", "List the kept completions", None, GROUP), list_completions),
+    Row(
+        Route("GET", "/v1/chat/completions", "List the kept completions", None, GROUP, query=ChatsQuery),
+        list_completions,
+    ),
     Row(Route("GET", ONE, "Show a kept completion", None, GROUP), retrieve_completion),
     Row(Route("POST", ONE, "Change its metadata", UpdateChatCompletion, GROUP), update_completion),
     Row(Route("DELETE", ONE, "Forget it", None, GROUP), delete_completion),
-    Row(Route("GET", f"{ONE}/messages", "List the messages it answered", None, GROUP), list_messages),
+    Row(
+        Route("GET", f"{ONE}/messages", "List the messages it answered", None, GROUP, query=ChatMessagesQuery),
+        list_messages,
+    ),
 )

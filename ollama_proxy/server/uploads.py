@@ -280,10 +280,23 @@ def answer(upload: Upload, status: str) -> web.Response:
 
 
 ROWS: tuple[Row, ...] = (
-    Row(Route("POST", "/v1/uploads", "Begin an upload in parts", CreateUploadRequest, "Uploads"), create_upload),
-    Row(Route("POST", "/v1/uploads/{upload_id}/parts", "Add a part", None, "Uploads"), add_part),
     Row(
-        Route("POST", "/v1/uploads/{upload_id}/complete", "Make a file of the parts", CompleteUploadRequest, "Uploads"),
+        Route("POST", "/v1/uploads", "Begin an upload in parts", CreateUploadRequest, "Uploads", more=(507,)),
+        create_upload,
+    ),
+    Row(
+        Route("POST", "/v1/uploads/{upload_id}/parts", "Add a part", None, "Uploads", file="data", more=(507,)),
+        add_part,
+    ),
+    Row(
+        Route(
+            "POST",
+            "/v1/uploads/{upload_id}/complete",
+            "Make a file of the parts",
+            CompleteUploadRequest,
+            "Uploads",
+            more=(507,),
+        ),
         complete_upload,
     ),
     Row(Route("POST", "/v1/uploads/{upload_id}/cancel", "Give an upload up", None, "Uploads"), cancel_upload),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..errors import Invalid, NotFound
-from .shapes_files import CreateFileRequest, ExpiresAfter
+from .shapes_files import PURPOSES, CreateFileRequest, ExpiresAfter
 from .validate import decode, missing, wrong_type
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
 
 Record = dict[str, Any]
 
-# What a client may say; results of batches and fine-tuning have purposes of their own.
-PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
 # The largest input of a batch.
 BATCH_MAX = 200 * 1024**2
 MONTH = 30 * 86400

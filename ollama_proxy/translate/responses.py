@@ -19,7 +19,7 @@ from .responses_tools import Tools, parse_choice, parse_tools
 from .responses_tools import echo as tool_echo
 from .shapes_chat import FormatObject, FormatText, JsonObject
 from .shapes_responses import ConversationRef, CountRequest, FormatSchema, ResponsesRequest
-from .validate import ignored_keys
+from .validate import check_needs, ignored_keys
 
 __all__ = ["Question", "check", "conversation_id", "count_ask", "echo", "exclusive", "parse", "too_long"]
 
@@ -53,22 +53,10 @@ def check(request: ResponsesRequest) -> None:
         raise Invalid(
             f"Prompt with id '{request.prompt.id[:100]}' not found.", param="prompt.id", code="prompt_not_found"
         )
-    if request.input is None and request.previous_response_id is None and request.conversation is None:
-        raise Invalid(
-            "Missing required parameter: 'input'. One of 'input', 'previous_response_id', 'prompt', or "
-            "'conversation_id' must be provided.",
-            param="input",
-            code="missing_required_parameter",
-        )
+    check_needs(request)
     if request.stream_options is not None and not request.stream:
         raise Invalid(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
-        )
-    if request.input == []:
-        raise Invalid(
-            "Invalid 'input': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-            param="input",
-            code="empty_array",
         )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from .. import model as hub
 from ..errors import Invalid, Unsupported
 from . import shapes_responses as wire
@@ -18,7 +20,7 @@ from .sealed import unseal
 from .shapes_chat import JsonObject
 from .validate import convert, invalid_value, missing, wrong_type
 
-__all__ = ["PREFIXES", "SUMMARY", "Items", "canonical", "flat", "items_of", "parse_items"]
+__all__ = ["PREFIXES", "SUMMARY", "Items", "canonical", "check_item", "flat", "items_of", "parse_items"]
 
 # How the id of an item begins.
 PREFIXES: Mapping[str, str] = {
@@ -103,12 +105,9 @@ class _Conversation:
         return self._out
 
     def _item(self, item: JsonObject, path: str) -> None:
-        kind = kind_of(item, path)
-        if kind in wire.OTHER_ITEMS:
-            convert(item, wire.OtherItem, path)
-            self._ignore(f"input.{kind}")
-            return
-        match convert(item, wire.ITEMS[kind], path):
+        match check_item(item, path):
+            case wire.OtherItem():
+                self._ignore(f"input.{item['type']}")
             case wire.MessageItem() as message:
                 self._message(message, path)
             case wire.FunctionCallItem(call_id, name, arguments, _, namespace):
@@ -116,7 +115,7 @@ class _Conversation:
             case wire.CustomCallItem(call_id, name, text, _, namespace):
                 self._call(hub.ToolCall(call_id, flat(namespace, name), text, "custom"), path)
             case wire.CallOutputItem() as output:
-                self._output(output, kind, path)
+                self._output(output, item["type"], path)
             case wire.ReasoningItem() as thought:
                 self._thought(thought)
             case wire.CompactionItem(sealed):
@@ -187,6 +186,11 @@ class _Conversation:
             )
         self._end_turn()
         self._out.messages.append(hub.Message("user", (hub.Text(SUMMARY + text),)))
+
+
+def check_item(item: Any, path: str) -> Struct:
+    """Return an item in the shape of its kind. Raises errors.Invalid."""
+    return convert(item, wire.ITEMS.get(kind_of(item, path), wire.OtherItem), path)
 
 
 def kind_of(item: Any, path: str) -> str:

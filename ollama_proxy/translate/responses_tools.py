@@ -17,9 +17,10 @@ from ..strict import compatible
 from .chat_tools import shallow
 from .responses_items import flat
 from .shapes_chat import GrammarFormat, JsonObject, TextFormat, ToolName
+from .shapes_responses import Tools as JsonTools
 from .validate import convert, invalid_value, missing, wrong_type
 
-__all__ = ["Tools", "echo", "parse_choice", "parse_tools"]
+__all__ = ["HOSTED", "TOOLS", "Tools", "check_tool", "echo", "parse_choice", "parse_tools"]
 
 # What OpenAI runs itself, or expects a model to know by its training.
 HOSTED = (
@@ -40,7 +41,6 @@ HOSTED = (
     "web_search_preview",
     "web_search_preview_2025_03_11",
 )
-OURS = ("custom", "function", "namespace")
 
 
 class FunctionTool(Struct):
@@ -67,12 +67,28 @@ class CustomTool(Struct):
     format: TextFormat | FlatGrammar | None = None
 
 
+class NestedCustomTool(Struct):
+    """The same as chat completions have it: the grammar is one level deeper."""
+
+    format: GrammarFormat
+    name: ToolName
+    description: str | None = None
+
+
 class NamespaceTool(Struct):
     """Tools that belong together."""
 
     name: Annotated[str, Meta(min_length=1)]
-    tools: list[JsonObject]
+    tools: JsonTools
     description: str | None = None
+
+
+# The kinds of tools that are understood, with the shapes that each may have.
+TOOLS: Mapping[str, tuple[type[Struct], ...]] = {
+    "function": (FunctionTool,),
+    "custom": (CustomTool, NestedCustomTool),
+    "namespace": (NamespaceTool,),
+}
 
 
 class Allowed(Struct):
@@ -138,6 +154,17 @@ def parse_tools(tools: Sequence[JsonObject], more: Sequence[JsonObject] = ()) ->
     return Tools(tuple(found.values()), names, tuple(hosted))
 
 
+def check_tool(tool: Any, path: str) -> None:
+    """Check a tool by its type. Raises errors.Invalid."""
+    kind = kind_of(tool, path)
+    if kind == "custom":
+        _custom(tool, path)
+    elif kind in TOOLS:
+        shape = convert(tool, TOOLS[kind][0], path)
+        for index, inner in enumerate(shape.tools if isinstance(shape, NamespaceTool) else ()):
+            check_tool(inner, f"{path}.tools[{index}]")
+
+
 def kind_of(tool: Any, path: str) -> str:
     """Return a tool's type."""
     if not isinstance(tool, dict):
@@ -147,8 +174,8 @@ def kind_of(tool: Any, path: str) -> str:
         raise missing(f"{path}.type")
     if not isinstance(kind, str):
         raise wrong_type(f"{path}.type", "a string", kind)
-    if kind not in HOSTED and kind not in OURS:
-        raise invalid_value(f"{path}.type", kind, sorted((*OURS, *HOSTED)))
+    if kind not in HOSTED and kind not in TOOLS:
+        raise invalid_value(f"{path}.type", kind, sorted((*TOOLS, *HOSTED)))
     return kind
 
 
@@ -185,13 +212,12 @@ def _strict(tool: JsonObject) -> bool:
 def _custom(tool: JsonObject, path: str) -> hub.Tool:
     form = tool.get("format")
     if isinstance(form, dict) and isinstance(form.get("grammar"), dict):
-        # The same tool as chat completions have it, one level deeper.
-        nested = convert(form, GrammarFormat, f"{path}.format").grammar
-        named = convert({**tool, "format": None}, CustomTool, path)
-        return hub.Tool(named.name, named.description, kind="custom", grammar=(nested.syntax, nested.definition))
+        nested = convert(tool, NestedCustomTool, path)
+        bound = nested.format.grammar
+        return hub.Tool(nested.name, nested.description, kind="custom", grammar=(bound.syntax, bound.definition))
     shape = convert(tool, CustomTool, path)
-    bound = shape.format
-    grammar_of = (bound.syntax, bound.definition) if isinstance(bound, FlatGrammar) else None
+    flat_one = shape.format
+    grammar_of = (flat_one.syntax, flat_one.definition) if isinstance(flat_one, FlatGrammar) else None
     return hub.Tool(shape.name, shape.description, kind="custom", grammar=grammar_of)
 
 

@@ -47,6 +47,13 @@ Metadata = Annotated[
 Model = Annotated[str, Meta(min_length=1, description="A model's name or alias, as /v1/models lists them.")]
 
 
+# What a list of texts holds, for the API's description: msgspec knows no union of lists.
+TOKENS = {"type": "integer", "minimum": 0}
+LISTS = [{"items": TOKENS}, {"items": {"type": "array", "items": TOKENS}}]
+PROMPTS = {"x-any-of": [{"items": {"type": "string"}}, *LISTS]}
+TEXTS = {"x-any-of": [{"items": {"type": "string", "minLength": 1}}, *LISTS]}
+
+
 class OllamaOptions(Struct):
     """Ollama's `options`, passed to Ollama as they are. Checked here because Ollama answers a wrong type with a 500."""
 
@@ -131,7 +138,7 @@ class CompletionRequest(Struct):
 
     model: Model
     prompt: Annotated[
-        str | Annotated[list[str | int | list[int]], Meta(min_length=1)] | None,
+        str | Annotated[list[str | int | list[int]], Meta(min_length=1, extra_json_schema=PROMPTS)] | None,
         Meta(description="Text, texts, token ids or lists of token ids."),
     ] = None
     suffix: Annotated[str | None, Meta(description="What comes after the inserted text.")] = None
@@ -163,8 +170,10 @@ class EmbeddingRequest(Struct):
     """The body of POST /v1/embeddings."""
 
     model: Model
+    # That no text is empty, and that a list holds one kind of things, is checked apart (`embeddings`).
     input: Annotated[
-        str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=2048)],
+        Annotated[str, Meta(extra_json_schema={"minLength": 1})]
+        | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=2048, extra_json_schema=TEXTS)],
         Meta(description="Text, texts, token ids or lists of token ids."),
     ]
     encoding_format: Literal["float", "base64"] | None = None

@@ -15,7 +15,11 @@ __all__ = ["CreateConversation", "CreateItems", "UpdateChatCompletion", "UpdateC
 
 Items = Annotated[
     list[dict[str, Any]],
-    Meta(max_length=20, description="Items as /v1/responses takes them: messages, tool calls, their outputs …"),
+    Meta(
+        max_length=20,
+        description="Items as /v1/responses takes them: messages, tool calls, their outputs …",
+        extra_json_schema={"x-items": "ResponseItem"},
+    ),
 ]
 
 

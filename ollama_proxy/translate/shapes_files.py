@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "PART_MAX",
+    "PURPOSES",
     "UPLOAD_MAX",
     "CompleteUploadRequest",
     "CreateFileRequest",
@@ -19,6 +20,10 @@ __all__ = [
     "ExpiresAfter",
 ]
 
+# What a client may say; results of batches and fine-tuning have purposes of their own.
+PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
+# Checked apart (`files.check_purpose`): it is refused in other words.
+Purpose = Annotated[str, Meta(extra_json_schema={"enum": list(PURPOSES)})]
 # 8 GB and 64 MB, as the reference says.
 UPLOAD_MAX = 8 * 1024**3
 PART_MAX = 64 * 1024**2
@@ -32,10 +37,9 @@ class ExpiresAfter(Struct, frozen=True, kw_only=True):
 
 
 class CreateFileRequest(Struct, frozen=True, kw_only=True):
-    """The form of POST /v1/files, without the file itself. Its purposes are checked apart: they are refused in other
-    words."""
+    """The form of POST /v1/files, without the file itself."""
 
-    purpose: str
+    purpose: Purpose
     expires_after: ExpiresAfter | None = None
 
 
@@ -43,7 +47,7 @@ class CreateUploadRequest(Struct, frozen=True, kw_only=True):
     """The body of POST /v1/uploads."""
 
     filename: Annotated[str, Meta(min_length=1)]
-    purpose: str
+    purpose: Purpose
     bytes: Annotated[int, Meta(ge=1, le=UPLOAD_MAX)]
     mime_type: str
     expires_after: ExpiresAfter | None = None

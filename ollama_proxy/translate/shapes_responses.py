@@ -7,7 +7,7 @@ those that mean nothing to us are kept as they came.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -34,8 +34,13 @@ Include = Literal[
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
 ]
-Input = Annotated[
-    str | list[JsonObject] | None, Meta(description="What to answer: a text, or items (messages, calls, results …).")
+# Items and tools are checked one by one; the API's description links the schemas of all kinds (`openapi`).
+Items = Annotated[list[JsonObject], Meta(extra_json_schema={"x-items": "ResponseItem"})]
+Tools = Annotated[list[JsonObject], Meta(extra_json_schema={"x-items": "ResponseTool"})]
+WHAT = "What to answer: a text, or items (messages, calls, results …)."
+Input = Annotated[str | Items | None, Meta(description=WHAT)]
+Choice = Annotated[
+    JsonObject, Meta(extra_json_schema={"required": ["type"], "properties": {"type": {"type": "string"}}})
 ]
 
 
@@ -158,7 +163,7 @@ class CompactionItem(Struct):
 class AdditionalToolsItem(Struct):
     """More tools, from here on."""
 
-    tools: list[JsonObject]
+    tools: Tools
     id: str | None = None
 
 
@@ -271,8 +276,10 @@ class ResponseStreamOptions(Struct):
 class ResponsesRequest(Struct):
     """The body of POST /v1/responses."""
 
+    NEEDS: ClassVar = (("input", "previous_response_id", "prompt", "conversation"),)
+
     model: Model
-    input: Input = None
+    input: Annotated[str | Annotated[Items, Meta(min_length=1)] | None, Meta(description=WHAT)] = None
     instructions: Annotated[str | None, Meta(description="Put in front as a system message; not inherited.")] = None
     previous_response_id: Annotated[str | None, Meta(description="Go on from this response.")] = None
     conversation: Annotated[str | ConversationRef | None, Meta(description="Go on with this conversation.")] = None
@@ -291,8 +298,8 @@ class ResponsesRequest(Struct):
     top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Alternatives of each token.")] | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    tools: list[JsonObject] | None = None
-    tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
+    tools: Tools | None = None
+    tool_choice: Literal["none", "auto", "required"] | Choice | None = None
     parallel_tool_calls: Annotated[bool | None, Meta(description="False: at most one tool call an answer.")] = None
     truncation: Annotated[
         Literal["auto", "disabled"] | None, Meta(description="auto: drop the oldest items if the prompt is too long.")
@@ -322,8 +329,8 @@ class CountRequest(Struct):
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: str | ConversationRef | None = None
-    tools: list[JsonObject] | None = None
-    tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
+    tools: Tools | None = None
+    tool_choice: Literal["none", "auto", "required"] | Choice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
@@ -333,6 +340,8 @@ class CountRequest(Struct):
 
 class CompactRequest(Struct):
     """The body of POST /v1/responses/compact."""
+
+    NEEDS: ClassVar = (("input", "previous_response_id"),)
 
     model: Model
     input: Input = None

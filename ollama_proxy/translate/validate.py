@@ -18,7 +18,17 @@ from msgspec import inspect
 from ..errors import Invalid
 from .wording import SHOWN, bare_of, expected_of, got, invalid_value, join, missing, one_of, show, wrong_type
 
-__all__ = ["BAD_JSON", "convert", "decode", "ignored_keys", "invalid_value", "missing", "one_of", "wrong_type"]
+__all__ = [
+    "BAD_JSON",
+    "check_needs",
+    "convert",
+    "decode",
+    "ignored_keys",
+    "invalid_value",
+    "missing",
+    "one_of",
+    "wrong_type",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -65,6 +75,23 @@ def convert(value: Any, struct: type[S], path: str) -> S:
         for problem in _walk(_type(struct), mended, path):
             raise problem from None
         raise Invalid(f"Invalid '{path}': {exc}.", param=path, code="invalid_type") from None
+
+
+# OpenAI's own words for a parameter that it calls otherwise.
+SHOWN_AS = {"conversation": "conversation_id"}
+
+
+def check_needs(shape: msgspec.Struct) -> None:
+    """Check that of each group in `NEEDS` of a shape one parameter is there. Raises errors.Invalid."""
+    groups: tuple[tuple[str, ...], ...] = getattr(shape, "NEEDS", ())
+    for group in groups:
+        if all(getattr(shape, name) is None for name in group):
+            which = one_of([f"'{SHOWN_AS.get(name, name)}'" for name in group])
+            raise Invalid(
+                f"Missing required parameter: '{group[0]}'. One of {which} must be provided.",
+                param=group[0],
+                code="missing_required_parameter",
+            )
 
 
 def ignored_keys(fields: Mapping[str, msgspec.Raw], struct: type[msgspec.Struct]) -> tuple[str, ...]:

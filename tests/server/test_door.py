@@ -177,8 +177,8 @@ async def test_keys_of_the_environment_open(start_proxy: Start, ollama: FakeOlla
     [
         ({"name": ""}, "name"),
         ({"name": "x", "tier": "tier9"}, "tier"),
-        ({"name": "x", "nonsense": 1}, None),
-        ({"name": "x", "rates": {"requests_per_minute": "many"}}, None),
+        ({"name": "x", "nonsense": 1}, "nonsense"),
+        ({"name": "x", "rates": {"requests_per_minute": "many"}}, "rates.requests_per_minute"),
         ([], None),
     ],
 )
