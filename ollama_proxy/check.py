@@ -14,7 +14,21 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from .declared import DEFAULT_BACKENDS, NOTHING, Key, bare, dotted, expected, extra, fields_of, kind_of, lifted, secret
+from .declared import (
+    DEFAULT_BACKENDS,
+    NOTHING,
+    Key,
+    bare,
+    dotted,
+    expected,
+    extra,
+    fields_of,
+    kind_of,
+    lifted,
+    partly_secret,
+    secret,
+)
+from .policy.mask import mask_secrets
 from .sections import TIERS, Settings
 
 __all__ = ["Mistake", "check", "check_together", "foreign"]
@@ -147,7 +161,9 @@ def got(key: Key, value: Any) -> str:
     """Write a wrong value; one that may hold a secret is not shown."""
     if secret(key):
         return "a value that is not shown"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    if (key[-1] == "url" or partly_secret(key)) and (not isinstance(value, str) or "@" in value or "?" in value):
+        return "a value that is not shown"
+    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
+from .policy.mask import mask_url
 from .sections import BackendSettings, ModelOptions, Models, Server, Settings
 from .sections_help import PLAIN
 
@@ -167,11 +168,11 @@ def restarts(key: Key) -> bool:
 
 
 def public(key: Key, value: Any) -> Any:
-    """Return a value without what must not be shown: a secret, or the password in a URL."""
+    """Return a value without what must not be shown: a secret, or the secrets in a URL."""
     if value and secret(key):
         return "(hidden)"
     if isinstance(value, str) and (key[-1] == "url" or partly_secret(key)):
-        return re.sub(r"(?<=//)[^/@]*@", "(hidden)@", value)
+        return mask_url(value)
     return value
 
 

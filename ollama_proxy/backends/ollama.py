@@ -18,6 +18,7 @@ from msgspec import Struct
 from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
 from ..framing import LineDecoder
 from ..model import Call, ModelInfo
+from ..policy.mask import mask_url
 from ..translate.ollama import WHOLE, WIRE
 from ..translate.wire import Wire
 from .base import Health, Progress, Reply, Running
@@ -376,7 +377,8 @@ class OllamaBackend:
             return msgspec.json.decode(body, type=shape)
         except msgspec.DecodeError as exc:
             raise UpstreamFailed(
-                f"The backend '{self.name}' at {self._client.url} does not answer like Ollama.", backend=self.name
+                f"The backend '{self.name}' at {mask_url(self._client.url)} does not answer like Ollama.",
+                backend=self.name,
             ) from exc
 
     def _refusal(self, status: int, body: bytes, model: str) -> OproxyError:

@@ -16,6 +16,7 @@ from aiohttp import ClientWebSocketResponse
 
 from ..errors import ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
+from ..policy.mask import mask_url
 from ..translate.openai import WIRE
 from ..translate.openai_lists import read_models
 from ..translate.wire import Wire
@@ -80,7 +81,7 @@ class OpenAIBackend:
         async with (self._once if once else self._client).open(call) as reply:
             if 300 <= reply.status < 400:
                 # A redirected POST would lose its body, or its key to another host.
-                to = reply.headers.get("location", "elsewhere")
+                to = mask_url(reply.headers.get("location", "elsewhere"))
                 raise UpstreamFailed(
                     f"The backend '{self.name}' redirects to {to}. Set that as url under [backends.{self.name}].",
                     backend=self.name,

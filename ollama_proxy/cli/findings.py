@@ -5,7 +5,6 @@ anything. The checks themselves are in `findings_…`, by what they look at.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 from .. import daemon
 from ..settings import Loaded, Problem, Settings
 
-__all__ = ["PATIENCE", "Check", "Finding", "Scene", "State", "examine", "public"]
+__all__ = ["PATIENCE", "Check", "Finding", "Scene", "State", "examine"]
 
 State = Literal["ok", "note", "warning", "broken"]
 
@@ -50,11 +49,6 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Check = Callable[[Scene], Awaitable[list[Finding]]]
-
-
-def public(url: str) -> str:
-    """Return a URL without the name and password that may stand in it."""
-    return re.sub(r"(?<=//)[^/@]*@", "", url)
 
 
 async def examine(checks: Mapping[str, Check], scene: Scene, *, patience: float = PATIENCE) -> list[Finding]:

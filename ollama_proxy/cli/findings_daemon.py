@@ -17,8 +17,9 @@ import aiohttp
 from .. import __version__
 from ..backends.ollama import resolve_url
 from ..policy.lag import BLOCKED
+from ..policy.mask import mask_url
 from .client import ApiError, connect
-from .findings import Finding, Scene, State, public
+from .findings import Finding, Scene, State
 from .status import trouble
 
 __all__ = ["check_clock", "check_daemon", "check_ports"]
@@ -202,7 +203,7 @@ async def backends_clocks(scene: Scene) -> list[Finding]:
             "clock",
             "warning",
             f"it is {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the backend {name}",
-            public(urls[name]),
+            mask_url(urls[name]),
             "set the clock of both machines by NTP",
         )
         for name, off in zip(urls, skews, strict=True)

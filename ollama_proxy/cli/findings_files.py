@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from .. import certs
 from ..store import StoreError, schema
+from ..store.fault import why
 from ..store.file import Look, look
 from ..store.place import Place, find, make_engine
 from .findings import Finding, Scene, State
@@ -60,8 +61,7 @@ def server_findings(place: Place) -> Iterator[Finding]:
             version = connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")) if known else None
             bytes_ = connection.scalar(text("SELECT pg_database_size(current_database())"))
     except Exception as exc:
-        reason = (str(getattr(exc, "orig", None) or exc).strip().splitlines() or [type(exc).__name__])[0]
-        yield Finding("store", "broken", f"it cannot be reached: {reason}", str(place), "start it, or mend store.url")
+        yield Finding("store", "broken", f"it cannot be reached: {why(exc)}", str(place), "start it, or mend store.url")
         return
     finally:
         engine.dispose()

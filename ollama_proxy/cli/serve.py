@@ -29,8 +29,8 @@ from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..policy.address import is_loopback
+from ..policy.mask import mask_secrets
 from ..policy.printable import block_text, line_text, log_text
-from ..policy.redact import without_secrets
 from ..private import make_folder, opener
 from ..protection import exposure
 from ..recorder.daemonlog import STATE, JsonHandler
@@ -184,10 +184,10 @@ def speaker(log_file: Path | None, settings: Settings) -> Callable[[str], None]:
     if log_file is None:
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(LogFormat("%(levelname)s %(name)s: %(message)s"))
+        # Said as a line already.
+        terminal.addFilter(lambda record: record.name != STATE)
         logging.basicConfig(level=level.upper(), handlers=[terminal])
         quiet_libraries()
-        for shown in logging.getLogger().handlers:
-            shown.addFilter(lambda record: record.name != STATE)
         return Voice()
     make_folder(log_file.parent)
     size = min(LOG_SIZE, max(1, settings.logs.max_total // LOG_SHARE))
@@ -219,15 +219,15 @@ class LogFormat(logging.Formatter):
         return line_text(record.getMessage(), None) if record.name == self.LINES else super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = log_text(without_secrets(record.message))
+        record.message = log_text(mask_secrets(record.message))
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         # Indented, so that no line of it can be taken for one of the log.
-        return indent(block_text(without_secrets(super().formatException(ei))), "    ")
+        return indent(block_text(mask_secrets(super().formatException(ei))), "    ")
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        return indent(block_text(without_secrets(super().formatStack(stack_info))), "    ")
+        return indent(block_text(mask_secrets(super().formatStack(stack_info))), "    ")
 
 
 def quiet_libraries() -> None:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, cast
-from urllib.parse import urlsplit
 
 from redis import asyncio as client
 from redis.asyncio.retry import Retry
@@ -23,6 +22,7 @@ from redis.exceptions import NoScriptError, RedisError
 from ..errors import Overloaded
 from ..policy.backoff import Backoff, Presence
 from ..policy.limit import Charge, Verdict, decide
+from ..policy.mask import mask_secrets, mask_url, secrets_of
 from ..tasks import Tasks
 from .memory import MemoryLimiter
 from .scripts import ADMIT, RENEW, SETTLE
@@ -75,7 +75,7 @@ class RedisLimiter:
         patience: float = PATIENCE,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._where = _where(url)
+        self._where, self._secrets = mask_url(url), secrets_of(url)
         pool = client.BlockingConnectionPool.from_url(
             # Valkey speaks the same protocol; the client knows only Redis' names for it.
             f"redis{url.removeprefix('valkey')}" if url.startswith("valkey") else url,
@@ -222,10 +222,13 @@ class RedisLimiter:
         if self.gone:
             # Its tries are counted where they are made.
             return
-        self._presence.lost(_reason(exc), self._wall())
+        self._presence.lost(self._reason(exc), self._wall())
         what = "requests are refused" if self._refuse else "limits are counted in memory"
-        self._say(f"limits: {self._where} does not answer ({_reason(exc)}); {what} until it does")
+        self._say(f"limits: {self._where} does not answer ({self._reason(exc)}); {what} until it does")
         self._tasks.start(self._return(), name="limits: reconnect")
+
+    def _reason(self, exc: Exception) -> str:
+        return mask_secrets(str(exc).rstrip("."), self._secrets) or type(exc).__name__
 
     async def _return(self) -> None:
         """Ask for the server until it answers."""
@@ -234,7 +237,7 @@ class RedisLimiter:
             try:
                 await cast("Any", self._redis.ping())
             except (RedisError, OSError) as exc:
-                self._presence.lost(_reason(exc), self._wall())
+                self._presence.lost(self._reason(exc), self._wall())
                 continue
             self._presence.back()
             self._say(f"limits: {self._where} answers again")
@@ -243,13 +246,3 @@ class RedisLimiter:
 
 def _keys(charges: Sequence[Charge]) -> list[str]:
     return [PREFIX + charge.bucket for charge in charges]
-
-
-def _where(url: str) -> str:
-    """Return the server as it may be named: without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path if parts.scheme == 'unix' else ''}"
-
-
-def _reason(exc: Exception) -> str:
-    return str(exc).rstrip(".") or type(exc).__name__

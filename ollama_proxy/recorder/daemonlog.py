@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
+from ..policy.mask import mask_secrets
 from ..policy.printable import json_text, utf8_text
-from ..policy.redact import secrets, without_secrets
+from ..policy.redact import secrets
 from .pump import Pump
 from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
@@ -55,9 +56,9 @@ class JsonFormatter(logging.Formatter):
             at=iso(record.created),
             level=record.levelname.lower(),
             logger=record.name,
-            message=without_secrets(record.getMessage()),
+            message=mask_secrets(record.getMessage()),
             request=str(getattr(record, "request_id", "") or request_id.get()),
-            exception=without_secrets(exception),
+            exception=mask_secrets(exception),
         )
         try:
             line = msgspec.json.encode(said)

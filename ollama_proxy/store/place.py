@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
+from ..policy.mask import mask_url
 from .fault import StoreError
 
 __all__ = ["FILE", "Place", "find", "make_engine"]
@@ -37,7 +38,7 @@ class Place(NamedTuple):
     own: bool = False
 
     def __str__(self) -> str:
-        return str(self.file) if self.file is not None else self.url.render_as_string(hide_password=True)
+        return str(self.file) if self.file is not None else mask_url(self.url.render_as_string(hide_password=False))
 
 
 def find(url: str, folder: Path) -> Place:
@@ -57,10 +58,12 @@ def find(url: str, folder: Path) -> Place:
                 raise StoreError("[store] url names no file; write sqlite:////path/to/file.db or leave it empty.")
             file = folder / Path(str(parsed.database)).expanduser()
             return Place(URL.create("sqlite", database=str(file)), file)
+        case "postgresql" | "postgres" if "@" in (parsed.host or ""):
+            raise StoreError("[store] url: an @ in the user's name or password is written %40.")
         case "postgresql" | "postgres":
             return Place(parsed.set(drivername="postgresql+psycopg"), None)
         case other:
-            raise StoreError(f"[store] url: {other} is not supported; use sqlite or postgresql.")
+            raise StoreError(f"[store] url: {other[:20]} is not supported; use sqlite or postgresql.")
 
 
 # What a connection keeps of the file in memory (KiB), which is SQLite's own default, made explicit; and what is left of
