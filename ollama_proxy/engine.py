@@ -229,7 +229,7 @@ class Engine:
         await self.gate.admit(books, partial(tokens.estimate_texts, ask.inputs, info.id), 0)
         async with (opened := self._open(backend.name, call, books)) as reply:
             note_call(books, opened.waited)
-            body = await reply.read()
+            body = await reply.read(books.hold)
         vectors = vectors_of(backend, call, ask, info, books.asked, reply, body)
         exact = vectors.tokens is not None
         count = vectors.tokens if vectors.tokens is not None else tokens.estimate_texts(ask.inputs, info.id)
@@ -302,7 +302,7 @@ class Engine:
             try:
                 async with opened as reply:
                     note_call(books, opened.waited)
-                    body = await reply.read()
+                    body = await reply.read(books.hold)
             except asyncio.CancelledError:
                 if opened.begun:
                     # The client left; the backend has read its prompt, by our estimate.
@@ -321,7 +321,7 @@ class Engine:
             async with (opened := self._open(leg.backend.name, leg.call, books)) as reply:
                 note_call(books, opened.waited)
                 if reply.status >= 400:
-                    raise leg.refusal(reply, await reply.read())
+                    raise leg.refusal(reply, await reply.read(books.hold))
                 async for data in reply.chunks():
                     if batch := filtered(leg.reader.feed(data), leg.filters):
                         yield batch

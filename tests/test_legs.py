@@ -13,6 +13,7 @@ from ollama_proxy.errors import ContextTooLong, OproxyError, UpstreamFailed
 from ollama_proxy.events import Event, Finish, Text
 from ollama_proxy.legs import Given, Leg, filtered, flushed, window_of
 from ollama_proxy.model import Ask, Completion, Embedding, ModelInfo
+from ollama_proxy.policy.memory import Hold
 from tests.conftest import Clock
 from tests.fakes.ollama import traces
 
@@ -40,7 +41,7 @@ class Refused:
         self.status = status
         self.headers: Mapping[str, str] = {}
 
-    async def read(self) -> bytes:
+    async def read(self, hold: Hold | None = None) -> bytes:
         return b""
 
     async def chunks(self) -> Any:

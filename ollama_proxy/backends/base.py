@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ..model import Call, ModelInfo
+from ..policy.memory import Hold
 from ..translate.wire import Wire
 
 __all__ = ["Backend", "Health", "Progress", "Reply", "Running"]
@@ -31,7 +32,10 @@ class Reply(Protocol):
         """Yield the body as it arrives. Raises errors.UpstreamDown / UpstreamSlow, never a library's own error."""
         ...
 
-    async def read(self) -> bytes: ...
+    async def read(self, hold: Hold | None = None) -> bytes:
+        """Return the whole body; `hold` takes the memory for it. Raises as `chunks` does, errors.AnswerTooLarge for
+        one that is too large, and errors.Overloaded where others hold the memory."""
+        ...
 
 
 class Progress(Struct, frozen=True):

@@ -13,13 +13,16 @@ from types import TracebackType
 import aiohttp
 from yarl import URL
 
-from ..errors import BackendError, UpstreamDown, UpstreamFailed, UpstreamSlow
+from ..errors import AnswerTooLarge, BackendError, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ..model import Call
+from ..policy.memory import Hold, answer_cost
 
 __all__ = ["Client", "HttpReply", "gate"]
 
 # What aiohttp would add to a client's own request.
 AUTOMATIC: tuple[str, ...] = ("accept", "content-type", "user-agent")
+# The largest answer to a question of our own, as for a list of models (bytes).
+LARGEST_ANSWER = 64 * 1024 * 1024
 # The largest message of a WebSocket (bytes): OpenAI's take 15 MiB of sound, which is a third more in base64.
 LARGEST_MESSAGE = 32 * 1024 * 1024
 # Bodies larger than this are sent in pieces of this size (bytes).
@@ -101,9 +104,20 @@ class HttpReply:
             async for data in self._response.content.iter_any():
                 yield data
 
-    async def read(self) -> bytes:
-        with gate(self._backend, self._hint):
-            return await self._response.read()
+    async def read(self, hold: Hold | None = None) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        # In pieces, for a body may be endless.
+        async for data in self.chunks():
+            size += len(data)
+            if hold is not None:
+                hold.take_answer(answer_cost(data))
+            elif size > LARGEST_ANSWER:
+                raise AnswerTooLarge(
+                    f"The backend '{self._backend}' sent more than {LARGEST_ANSWER} bytes.", backend=self._backend
+                )
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Opening:

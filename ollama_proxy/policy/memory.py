@@ -7,6 +7,7 @@ however many large ones there are, a small one is still served.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -91,11 +92,13 @@ class Memory:
 class Hold:
     """What one request holds of the budget (None: any amount). Leaving its context gives everything back."""
 
-    __slots__ = ("held", "memory")
+    __slots__ = ("drop", "held", "memory")
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory
         self.held = 0
+        # Gives back what the request can do without; called before an answer is refused.
+        self.drop: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +115,11 @@ class Hold:
         self.held += size
         return True
 
+    def spare(self, size: int) -> bool:
+        """Take `size` bytes for what can be done without: only while less than half of the budget is held."""
+        memory = self.memory
+        return (memory is None or memory.held + size <= memory.total // 2) and self.attempt(size)
+
     def take(self, size: int) -> None:
         """Take `size` bytes for what the client sends. Raises TooLarge where this request alone is too large for the
         budget, Overloaded where others hold the rest."""
@@ -120,6 +128,9 @@ class Hold:
 
     def take_answer(self, size: int) -> None:
         """Take `size` bytes for what a backend sends. Raises AnswerTooLarge and Overloaded."""
+        if self.drop is not None and self.memory is not None and not self.memory.room(size, self.held):
+            self.drop()
+            self.drop = None
         if not self.attempt(size):
             raise self.refusal(size, answer=True)
 

@@ -15,6 +15,14 @@ __all__ = ["Meter"]
 
 Batch = list[Event]
 
+# What an answer takes in memory while it is streamed: each piece is an object here and in the front's writer, and at
+# its end the text is joined, counted, written into the last events and kept: 120 bytes a piece and 8 a letter.
+COST, PIECE = 8, 15
+# Letters that are paid for ahead; an answer of fewer than FREE is no burden.
+STEP, FREE = 8192, 4096
+# What a token with its alternatives takes, in letters.
+LOGPROBS = 400
+
 
 class Meter:
     """Watches an answer go by: first token, usage of all calls together, what was thought.
@@ -42,6 +50,8 @@ class Meter:
         self._thoughts: list[str] = []
         self._said: list[str] = []
         self._choices = 0
+        # The letters that were said so far, and how many of them are paid for.
+        self._size, self._paid = 0, FREE
 
     def see(self, batch: Batch) -> Batch:
         """Return the batch without its Usage events, having noted what is of interest."""
@@ -49,7 +59,12 @@ class Meter:
             self.books.first = self._clock()
         if len(batch) == 1 and type(batch[0]) is Text:
             # The usual case: one token.
-            self._said.append(batch[0].text)
+            self._said.append(text := batch[0].text)
+            self._size += PIECE + len(text)
+            if (found := batch[0].logprobs) is not None:
+                self._size += LOGPROBS * len(found)
+            if self._size > self._paid:
+                self._pay()
             return batch
         out: Batch = []
         for event in batch:
@@ -59,14 +74,24 @@ class Meter:
                     continue
                 case Text(text=text) | ToolDelta(arguments=text):
                     self._said.append(text)
+                    self._size += PIECE + len(text)
                 case Thinking(text=text):
                     self._thoughts.append(text)
+                    self._size += PIECE + len(text)
                 case Finish():
                     self._choices += 1
                 case Note(values=values):
                     self.books.notes.update(values)
             out.append(event)
+        if self._size > self._paid:
+            self._pay()
         return out
+
+    def _pay(self) -> None:
+        """Take memory for what was said. Raises AnswerTooLarge and Overloaded."""
+        more = self._size + STEP - self._paid
+        self.books.hold.take_answer(COST * more)
+        self._paid += more
 
     def close(self) -> Usage:
         """Return the usage of the whole answer. The prompt counts once, however many choices were made of it."""

@@ -55,6 +55,10 @@ class Record(msgspec.Struct):
     request: bytes
     answer: bytes | None = None
     chunks: list[tuple[float, bytes]] = []
+    # Of a stream: how many pieces there were, what those that are here take in memory, whether some are missing.
+    count: int = 0
+    size: int = 0
+    cut: bool = False
     ignored: tuple[str, ...] = ()
     headers: dict[str, str] = {}
 
@@ -156,7 +160,7 @@ class Recorder:
     def record(self, item: Record) -> None:
         """Hand over a request. Never waits, never raises."""
         answer = item.answer
-        size = len(item.request) + (len(answer) if answer is not None else len(item.chunks) * PIECE)
+        size = len(item.request) + (len(answer) if answer is not None else item.size or len(item.chunks) * PIECE)
         self._pump.put(item, size)
 
     @property
@@ -241,7 +245,7 @@ class Recorder:
     def _line(self, item: Record) -> bytes:
         # Nearly no line holds a key. Looked for once in all of it; only where something looks like one, each part is
         # looked through, so that it can be said which was changed.
-        answer, timing = self._stream(item.chunks) if item.chunks else (item.answer, None)
+        answer, timing = self._stream(item) if item.chunks else (item.answer, None)
         line = self._made(item, answer, timing, clean=True)
         if suspicious(line):
             # Once more over all of it: a key may be where a model's name or a tag belongs.
@@ -260,27 +264,29 @@ class Recorder:
             timing=timing,
         )
         if self._bodies == "all" and not self._bad:
-            altered = {}
+            altered: dict[str, tuple[str, ...]] = {}
             for name, data in (("request", item.request), ("answer", answer)):
                 if data:
                     body: Body = kept(data, self._patterns, clean=clean)
                     setattr(line, name, msgspec.Raw(body.json))
                     if body.done:
                         altered[name] = body.done
+            if item.cut:
+                altered["answer"] = tuple(dict.fromkeys((*altered.get("answer", ()), "cut")))
             line.altered = altered
         elif item.request:
             line.altered = {"request": ("none",)}
         return self._encode(line)
 
-    def _stream(self, chunks: list[tuple[float, bytes]]) -> tuple[bytes, Timing]:
+    def _stream(self, item: Record) -> tuple[bytes, Timing]:
         """Return a stream's whole answer and its times."""
-        count = len(chunks)
-        step = -(-count // OFFSETS)
+        chunks = item.chunks
+        step = -(-len(chunks) // OFFSETS)
         whole = assemble([data for _, data in chunks])
         timing = Timing(
             first=round(chunks[0][0], 4),
             last=round(chunks[-1][0], 4),
-            count=count,
+            count=item.count or len(chunks),
             done=whole.done,
             offsets=[round(at, 4) for at, _ in chunks[::step]],
         )

@@ -15,6 +15,7 @@ from ..policy.address import is_loopback
 from ..policy.books import Books
 from ..policy.limit import Charge, duration
 from ..policy.printable import utf8_text
+from ..recorder.chunks import Chunks
 from ..settings import Settings
 from ..translate.openapi import Access
 from .accounts import unavailable
@@ -46,7 +47,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     if path.startswith(("/v1/", *OLLAMA)) and not path.startswith(("/v1/health", "/v1/organization/")):
         books.endpoint = endpoint_of(request)
         if request.app.get(RECORDER) is not None:
-            request[CHUNKS] = []
+            request[CHUNKS] = Chunks(books.hold)
     secret = credentials.sent_key(headers)
     strict = settings.auth.mode == "on"
     keyring = request.app[KEYRING]

@@ -26,6 +26,9 @@ from .generate import body_of
 from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE
 from .middleware import head
 
+# Times its size that a JSON answer takes: its pieces, whole, and as the observer's.
+HELD = 3
+
 __all__ = ["call_path", "forward", "note_model", "placed"]
 
 
@@ -66,7 +69,7 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
             if reply.status >= 400:
                 wire = engine.fleet[name].wire
                 raise wire.error(
-                    reply.status, await reply.read(), backend=name, model=books.asked, headers=reply.headers
+                    reply.status, await reply.read(books.hold), backend=name, model=books.asked, headers=reply.headers
                 )
             return await Answer(request, reply, settings.backends[name].url).passed()
     except OproxyError:
@@ -146,7 +149,6 @@ class Answer:
         self._observer = AnswerObserver(reply.headers.get("content-type", ""))
         self._headers = [(name, local(value, url)) for name, value in answer_headers(reply.headers.items())]
         self._books.stream = self._observer.streams
-        self._kept = 0
 
     async def passed(self) -> web.StreamResponse:
         """Write it as it comes; return it when it is all written."""
@@ -156,6 +158,7 @@ class Answer:
             size = 0
             async for data in source:
                 self._observer.feed(data)
+                self._books.hold.take_answer(HELD * len(data))
                 held.append(data)
                 size += len(data)
                 if size > OBSERVED:
@@ -207,9 +210,8 @@ class Answer:
         if left == 0 or self._observer.done:
             await self._close()
         chunks = self._request.get(CHUNKS)
-        if chunks is not None and self._observer.streams and self._kept < OBSERVED:
-            self._kept += len(data)
-            chunks.append((self._request.app[CLOCK](), data))
+        if chunks is not None and self._observer.streams:
+            chunks.append(self._request.app[CLOCK](), data)
         await response.write(data)
         return left
 

@@ -17,6 +17,7 @@ from ..limits import MemoryLimiter
 from ..policy.books import Books
 from ..policy.memory import Memory
 from ..recorder import Recorder
+from ..recorder.chunks import Chunks
 from ..tasks import Tasks
 from ..workers import Workers
 from .accounts import Accounts
@@ -94,4 +95,4 @@ BOOKS = web.RequestKey("books", Books)
 # The body as it came, for the recorder.
 BODY: web.RequestKey[bytes] = web.RequestKey("body")
 # What is sent of a stream, with the clock's seconds, for the recorder.
-CHUNKS: web.RequestKey[list[tuple[float, bytes]]] = web.RequestKey("chunks")
+CHUNKS: web.RequestKey[Chunks] = web.RequestKey("chunks")

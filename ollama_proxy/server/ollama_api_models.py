@@ -276,7 +276,7 @@ async def forwarded(request: web.Request, backend: str, call: Call) -> web.Strea
     async with request.app[ENGINE].fleet.open(backend, call) as reply:
         kind = reply.headers.get("content-type", "")
         if not kind.startswith(NDJSON):
-            body = await reply.read()
+            body = await reply.read(request[BOOKS].hold)
             if reply.status >= 400 and not body and request.method != "HEAD":
                 raise UpstreamFailed(f"The backend '{backend}' refused the request ({reply.status}).", backend=backend)
             headers = {"content-type": kind} if kind else {}

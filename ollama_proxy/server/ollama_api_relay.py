@@ -90,7 +90,7 @@ async def relay(request: web.Request, asked: Asked, target: Target) -> web.Strea
         if reply.headers.get("content-type", "").startswith(NDJSON):
             return await streamed(request, reply, observer, ollama_pass.Renamer(name))
         try:
-            body = await reply.read()
+            body = await reply.read(books.hold)
             observer.feed(body)
             observer.flush()
         finally:
@@ -159,7 +159,7 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
     async with passed(request.app, books, asked, target) as reply:
         if reply.status >= 400:
             return await refused(request, reply, target)
-        body = await reply.read()
+        body = await reply.read(books.hold)
     try:
         count = msgspec.json.decode(body, type=Embedded).prompt_eval_count
     except msgspec.DecodeError:
@@ -203,7 +203,7 @@ async def refused(request: web.Request, reply: Reply, target: Target) -> web.Res
     """Return the backend's refusal in its own words; one without any gets ours."""
     books = request[BOOKS]
     backend = request.app[ENGINE].backend_of(target)
-    body = await reply.read()
+    body = await reply.read(books.hold)
     error = backend.wire.error(reply.status, body, backend=backend.name, model=books.asked, headers=reply.headers)
     books.code = error.code
     return answered(body, reply) if body.strip() else error_response(error, request)

@@ -20,7 +20,8 @@ def record(recorder: Recorder, request: web.Request, answer: object) -> None:
     books = request[BOOKS]
     if books.entry is None:
         return
-    chunks = request.get(CHUNKS) or []
+    kept = request.get(CHUNKS)
+    chunks = kept.all() if kept is not None else []
     start = chunks[0][0] - ((books.first or books.started) - books.started) if chunks else 0.0
     headers = request.headers
     recorder.record(
@@ -31,6 +32,9 @@ def record(recorder: Recorder, request: web.Request, answer: object) -> None:
             request=request.get(BODY, b""),
             answer=bytes(answer) if isinstance(answer, bytes | bytearray) else None,
             chunks=[(at - start, data) for at, data in chunks],
+            count=kept.count if kept is not None else 0,
+            size=kept.size if kept is not None else 0,
+            cut=kept is not None and kept.cut,
             ignored=books.ignored,
             headers={name: utf8_text(value) for name in KEPT if (value := headers.get(name)) is not None},
         )

@@ -34,7 +34,7 @@ async def relay(
     books = request[BOOKS]
     async with passed(request.app, books, path, fields, target) as reply:
         if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-            body, books.usage = passthrough.observe_whole(await reply.read(), books.asked)
+            body, books.usage = passthrough.observe_whole(await reply.read(books.hold), books.asked)
             if keeper is not None:
                 body = await keeper.passed(body)
             return json_bytes(body, status=reply.status)
@@ -51,7 +51,7 @@ async def relay_whole(
 ) -> bytes:
     """The same for an answer that is not streamed: return its body."""
     async with passed(app, books, path, fields, target) as reply:
-        body, books.usage = passthrough.observe_whole(await reply.read(), books.asked)
+        body, books.usage = passthrough.observe_whole(await reply.read(books.hold), books.asked)
         return body
 
 
@@ -77,7 +77,7 @@ async def passed(
         if reply.status >= 400:
             raise backend.wire.error(
                 reply.status,
-                await reply.read(),
+                await reply.read(books.hold),
                 backend=backend.name,
                 model=books.asked,
                 param=PROMPTS[path],

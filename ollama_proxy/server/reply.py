@@ -101,7 +101,7 @@ class EventStream:
         response = self._response or await self.begin()
         self._last = now = self._loop.time()
         if self._kept is not None:
-            self._kept.append((now, data))
+            self._kept.append(now, data)
         await response.write(data)
 
     async def end(self) -> web.StreamResponse:

@@ -27,7 +27,7 @@ from .reply import EventStream, Form, json_bytes, stream
 from .responses_ask import KIND, answered, finished, history_of, keep, missing, prepare, referred, with_files
 from .responses_socket import serve_socket
 from .row import Row
-from .runs import EVENTS
+from .runs import EVENTS, FOLLOWED
 from .shelf import kept, owner_of, sees
 
 __all__ = ["ROWS"]
@@ -124,7 +124,8 @@ async def events_of(request: web.Request, response: dict[str, Any]) -> list[byte
 
 
 async def pieces(frames: list[bytes], first: int) -> AsyncIterator[list[bytes]]:
-    yield frames[first:]
+    for place in range(first, len(frames), FOLLOWED):
+        yield frames[place : place + FOLLOWED]
 
 
 async def delete_response(request: web.Request) -> web.StreamResponse:

@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 KIND = "response"
 DAY = 86400.0
+# Bytes of a response that is kept, at most.
+MOST = 32 * 1024 * 1024
 # The longest chain of responses that is followed; longer ones have outgrown every model's window long ago.
 LONGEST = 10_000
 # Times a prompt that is too long is made shorter.
@@ -333,9 +335,12 @@ def pieces_of(items: Sequence[Item]) -> list[Piece]:
 async def keep(app: web.Application, prepared: Prepared, books: Books) -> None:
     """Keep a response that has ended, and let its conversation go on. Never raises for a database that fails."""
     spoken = pieces_of([*prepared.items, *prepared.writer.response["output"]])
-    if prepared.stored:
+    if prepared.stored and len((thing := stored_of(app, prepared)).data) > MOST:
+        books.ignored = (*books.ignored, "store")
+        log.warning("response %s is not kept: it has more than %d bytes", prepared.id, MOST)
+    elif prepared.stored:
         try:
-            await kept(app, lambda objects: objects.add(stored_of(app, prepared), pieces=spoken))
+            await kept(app, lambda objects: objects.add(thing, pieces=spoken))
         except Overloaded as exc:
             books.ignored = (*books.ignored, "store")
             log.warning("response %s is not kept: %s", prepared.id, exc.message)

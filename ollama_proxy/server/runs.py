@@ -42,6 +42,10 @@ EVENTS = "response.events"
 # Seconds a response that is not stored can still be asked for.
 REMEMBERED = 600.0
 PAGE = 100
+# What an event takes in memory beside its bytes.
+FRAME = 50
+# Events that a follower gets at once: what it does not read yet is not joined for it.
+FOLLOWED = 256
 
 
 class Run:
@@ -80,7 +84,7 @@ class Run:
         """Yield the events from the number `first` on, as they come."""
         while True:
             if first < len(self.frames):
-                fresh = self.frames[first:]
+                fresh = self.frames[first : first + FOLLOWED]
                 first += len(fresh)
                 yield fresh
             elif self.done:
@@ -192,7 +196,9 @@ class Runs:
                 async for batch in batches:
                     if (error := failure(batch)) is not None:
                         return writer.feed(batch), error
-                    run.add(writer.feed(batch))
+                    frames = writer.feed(batch)
+                    books.hold.take_answer(sum(map(len, frames)) + FRAME * len(frames))
+                    run.add(frames)
         except OproxyError as exc:
             return writer.feed([Fail(exc)]), exc
         return writer.flush(), None

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 KIND = "chat"
 DAY = 86400.0
+# Bytes of an answer that are kept at most, and what an event takes in memory.
+LARGEST, EVENT = 16 * 1024 * 1024, 120
 # How many are looked through at once where not all of them match.
 SCAN = 100
 # As many as a page has, whatever is asked for: OpenAI names no maximum.
@@ -85,6 +87,7 @@ class Keeper:
         self._books = books
         self._events: list[Event] = []
         self._pieces: list[bytes] = []
+        self._size = 0
         self._whole = False
 
     async def attempt(self, call: Callable[[Objects], None]) -> bool:
@@ -99,6 +102,9 @@ class Keeper:
 
     async def keep(self, body: bytes) -> None:
         """Keep a whole answer."""
+        if len(body) > LARGEST:
+            self._refuse()
+            return
         await self.attempt(lambda objects: self._add(objects, body))
 
     async def passed(self, body: bytes) -> bytes:
@@ -132,9 +138,27 @@ class Keeper:
         """Yield the events of a stream, and remember them."""
         async with aclosing(batches) as source:
             async for batch in source:
-                self._events.extend(batch)
+                if self._room(EVENT * len(batch)):
+                    self._events.extend(batch)
                 yield batch
-        self._whole = not any(type(event) is Fail for event in self._events[-1:])
+        self._whole = self._size <= LARGEST and not any(type(event) is Fail for event in self._events[-1:])
+
+    def _room(self, size: int) -> bool:
+        """Return whether so much more of a stream can be remembered. Of one that is too long nothing is kept."""
+        if self._size > LARGEST:
+            return False
+        self._size += size
+        if self._size <= LARGEST and self._books.hold.attempt(size):
+            return True
+        self._size = LARGEST + 1
+        self._events, self._pieces = [], []
+        self._refuse()
+        return False
+
+    def _refuse(self) -> None:
+        """Name `store` among what had no effect, for an answer that is too long."""
+        log.warning("request %s: the completion is not kept: it has more than %d bytes", self._books.id, LARGEST)
+        self._books.ignored = (*self._books.ignored, "store")
 
     async def ended(self) -> None:
         """Keep a stream's events, if they came to their end."""
@@ -147,10 +171,13 @@ class Keeper:
 
     def take(self, data: bytes) -> None:
         """Remember a piece of a foreign stream, as it goes to the client."""
-        self._pieces.append(data)
+        if self._room(len(data) + EVENT):
+            self._pieces.append(data)
 
     async def done(self) -> None:
         """Keep the pieces of a foreign stream, if it came to its end. Does so once."""
+        if self._size > LARGEST:
+            return
         pieces, self._pieces = self._pieces, []
         found = assemble(pieces)
         if found.done and isinstance(found.answer, dict) and "error" not in found.answer:

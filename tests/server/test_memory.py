@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import openai
 import pytest
 
 from ollama_proxy import server
-from ollama_proxy.server.keys import MEMORY
+from ollama_proxy.server.keys import MEMORY, RECORDER
+from ollama_proxy.server.responses import pieces
 from ollama_proxy.server.routes import ROUTES
+from ollama_proxy.server.runs import FOLLOWED
 from tests.conftest import Proxy, Start
 from tests.fakes.ollama import FakeOllama
 
@@ -223,6 +226,106 @@ def test_a_body_is_read_nowhere_else() -> None:
     reads = re.compile(r"request\.(read|json|text|post|multipart|content)\b(?!_)")
     found = {path.name for path in Path(server.__file__).parent.glob("*.py") if reads.search(path.read_text("utf-8"))}
     assert found == {"body.py", "forms.py"}
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+LONG = [{"message": {"content": "a" * 100}, "done": False} for _ in range(100)]
+TOKENS = [{"message": {"content": "a"}, "done": False}] * 600 + [{"message": {"content": ""}, "done": True}]
+ASKED = {"model": "smollm2", "messages": HELLO}
+
+
+async def test_a_streamed_answer_that_outgrows_the_memory_ends_with_an_error(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama, "memory = 60000")
+    ollama.play("/api/generate", [{"response": "a" * 100, "done": False}] * 100, hold_after=100)
+    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
+        stream = await client.completions.create(model="smollm2", prompt="Hi", stream=True)
+        with pytest.raises(openai.APIError, match="memory under"):
+            async for _ in stream:
+                pass
+    assert "answer_too_large" in proxy.said[-1]
+    assert await given_back(proxy)
+    await asyncio.wait_for(ollama.hangups.wait(), 5)
+
+
+async def test_a_whole_answer_that_outgrows_the_memory_is_refused(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, "memory = 60000")
+    async with aiohttp.ClientSession(proxy.url) as http:
+        for path, behind, body in (
+            ("/v1/chat/completions", "/api/chat", ASKED),
+            ("/v1/responses", "/api/chat", {"model": "smollm2", "input": "Hi", "store": False}),
+            ("/v1/messages", "/api/chat", {**ASKED, "max_tokens": 5}),
+            ("/v1/completions", "/api/generate", {"model": "smollm2", "prompt": "Hi"}),
+            ("/v1/embeddings", "/api/embed", {"model": "all-minilm", "input": "Hi"}),
+            ("/api/chat", "/api/chat", {**ASKED, "stream": False}),
+            ("/api/embed", "/api/embed", {"model": "all-minilm", "input": "Hi"}),
+        ):
+            ollama.play(behind, [b"x" * 10_000 for _ in range(10)], type="application/json", hold_after=10)
+            async with http.post(path, json=body) as response:
+                text = await response.text()
+                assert response.status == 502, (path, text)
+                assert "memory under [server]" in text
+    assert await given_back(proxy)
+
+
+async def test_a_background_response_that_outgrows_the_memory_fails(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, "memory = 60000")
+    ollama.play("/api/chat", LONG)
+    asked = {"model": "smollm2", "input": "Hi", "store": True, "background": True}
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/responses", json=asked) as response:
+            made = await response.json()
+            assert response.status == 200, made
+        for _ in range(200):
+            async with http.get(f"/v1/responses/{made['id']}") as response:
+                found = await response.json()
+            if found["status"] not in ("queued", "in_progress"):
+                break
+            await asyncio.sleep(0.02)
+        assert found["status"] == "failed"
+        assert "memory under [server]" in found["error"]["message"]
+    assert await given_back(proxy)
+
+
+# Too little from the start, and too little when the answer grows.
+@pytest.mark.parametrize("memory", [130_000, 160_000])
+async def test_what_the_recorder_keeps_of_a_stream_is_cut_and_the_answer_is_not(
+    start_proxy: Start, ollama: FakeOllama, tmp_path: Path, memory: int
+) -> None:
+    logs = f'[logs]\nfolder = "{tmp_path}"\n[server]\nmemory = {memory}\n'
+    proxy = await start_proxy(config(ollama.url, logs), books=True)
+    ollama.play("/api/chat", TOKENS)
+    async with (
+        aiohttp.ClientSession(proxy.url) as http,
+        http.post("/v1/chat/completions", json={**ASKED, "stream": True}) as response,
+    ):
+        data = await response.read()
+    assert data.count(b'"content":"a"') == 600
+    assert data.endswith(b"data: [DONE]\n\n")
+    proxy.app[RECORDER].flush()
+    (line,) = [json.loads(each) for each in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    assert line["altered"]["answer"] == ["cut"]
+    assert line["timing"]["done"] is True
+    assert await given_back(proxy)
+
+
+async def test_a_follower_of_a_long_response_gets_it_in_pieces(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama)
+    ollama.play(
+        "/api/chat", [{"message": {"content": "a"}, "done": False}] * 600 + [{"message": {"content": ""}, "done": True}]
+    )
+    asked = {"model": "smollm2", "input": "Hi", "background": True, "stream": True}
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/responses", json=asked) as response:
+            first = await response.read()
+        id = re.search(rb'"id":"(resp_[^"]+)"', first)
+        assert id is not None
+        async with http.get(f"/v1/responses/{id[1].decode()}?stream=true") as response:
+            assert await response.read() == first
+    assert first.count(b"output_text.delta") >= 1200
+    assert max(len(each) for each in [fresh async for fresh in pieces([b"x"] * 600, 1)]) == FOLLOWED
 
 
 # --- bodies that do not come ------------------------------------------------------------------------------------------
