@@ -19,6 +19,7 @@ from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
 from ..framing import LineDecoder
 from ..model import Call, ModelInfo
 from ..policy.mask import mask_url
+from ..policy.printable import shell_word
 from ..translate.ollama import WHOLE, WIRE
 from ..translate.wire import Wire
 from .base import Health, Progress, Reply, Running
@@ -253,7 +254,7 @@ class OllamaBackend:
             for info in await self.models(fresh=fresh):
                 if info.id.casefold() in wanted:
                     return info
-        raise ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {model}`.")
+        raise ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {shell_word(model)}`.")
 
     async def _describe(self, info: ModelInfo) -> ModelInfo:
         shown = await self._post("/api/show", {"model": info.id}, Show)

@@ -7,10 +7,12 @@ module knows what a command does.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -20,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from .. import __version__
-from ..policy.printable import block_text
+from ..policy.printable import block_text, utf8_text
 from ..policy.redact import without_secrets
 from . import stdio
 
@@ -69,11 +71,42 @@ def load(name: str) -> Any:
     command = get_command(found)
     command.name = name
     command.help = command.help or COMMANDS[name].help
-    for each in [command, *getattr(command, "commands", {}).values()]:
+    for each in walk(command):
+        each.callback = with_text(each)
         each.rich_markup_mode = markup()
         # Completions are files of their own (`completions/`); typer's installer would edit the user's shell start-up.
         each.params = [param for param in each.params if param.name not in ("install_completion", "show_completion")]
     return command
+
+
+def walk(command: Any) -> Iterator[Any]:
+    yield command
+    for child in getattr(command, "commands", {}).values():
+        yield from walk(child)
+
+
+def with_text(command: Any) -> Any:
+    """Return a command's function, called with arguments that can be written and sent: in a locale that is not UTF-8,
+    Python reads each byte beyond ASCII as a surrogate. The names of files stay as they are, for the system to read."""
+    callback = command.callback
+    files = {param.name for param in command.params if param.metavar in ("FILE", "PATH")}
+    if callback is None:
+        return None
+
+    @functools.wraps(callback)
+    def called(*args: Any, **params: Any) -> Any:
+        return callback(*args, **{name: value if name in files else text_of(value) for name, value in params.items()})
+
+    return called
+
+
+def text_of(value: Any) -> Any:
+    match value:
+        case str():
+            return utf8_text(value)
+        case list() | tuple():
+            return type(value)(map(text_of, value))
+    return value
 
 
 class LazyGroup(TyperGroup):

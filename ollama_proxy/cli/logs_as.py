@@ -6,11 +6,12 @@ What is written holds no key: it is taken from $OPENAI_API_KEY when it runs. Sen
 from __future__ import annotations
 
 import pprint
-import shlex
 from typing import Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
+from ..policy.printable import block_text, json_text, line_text, shell_word
 from ..recorder.read import Found
 from .failure import Failure
 from .plain import tell
@@ -85,7 +86,7 @@ def streams(found: Found) -> bool:
 
 
 def pretty(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return json_text(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 # --- shells -------------------------------------------------------------------------------------------------------
@@ -94,8 +95,13 @@ def pretty(value: Any) -> str:
 def address(found: Found, base: str) -> str:
     """Return the URL in double quotes for a shell."""
     if found.path.startswith("/v1/"):
-        return f'"${{OPENAI_BASE_URL:-{base}/v1}}{quoted(found.path[3:])}"'
-    return f'"{quoted(base + found.path)}"'
+        return f'"${{OPENAI_BASE_URL:-{base}/v1}}{quoted(in_url(found.path[3:]))}"'
+    return f'"{quoted(base + in_url(found.path))}"'
+
+
+def in_url(path: str) -> str:
+    """Return a path, which is recorded as it reads, as a URL has it."""
+    return quote(path, safe="/:@!$&'()*+,;=~")
 
 
 def quoted(text: str) -> str:
@@ -109,7 +115,7 @@ def curl_words(found: Found) -> list[str]:
         words.append("-N")
     # curl takes what has a body for a POST, and what has none for a GET.
     if found.method != ("GET" if found.request is msgspec.UNSET else "POST"):
-        words += ["-X", found.method]
+        words += ["-X", shell_word(found.method)]
     return words
 
 
@@ -117,29 +123,30 @@ def shell(found: Found, base: str, words: list[str], take: str) -> str:
     """Return a command; its body on stdin, from a here-document if it is long."""
     http = words[0] == "http"
     if http:
-        words = [*words, found.method]
+        words = [*words, shell_word(found.method)]
     headers = ['"Authorization: Bearer ${OPENAI_API_KEY:-any}"']
     body = None
     if found.request is not msgspec.UNSET:
         # curl says that JSON is a form unless it is told otherwise, and the daemon does not mind.
         plain = isinstance(found.request, str)
         kind = found.headers.get("content-type", "text/plain") if plain else "application/json"
-        headers.append(shlex.quote(f"Content-Type: {kind}"))
+        headers.append(shell_word(f"Content-Type: {kind}"))
         body = found.request if isinstance(found.request, str) else pretty(found.request)
     if tag := found.headers.get("x-oproxy-tag"):
-        headers.append(shlex.quote(f"x-oproxy-tag: {tag}"))
+        headers.append(shell_word(f"x-oproxy-tag: {tag}"))
     given = headers if http else [f"-H {header}" for header in headers]
     lines = [f"{' '.join(words)} {address(found, base)}", *given]
     if http and body is None:
         lines[0] = lines[0].replace("http ", "http --ignore-stdin ", 1)
     if body is None:
         return " \\\n  ".join(lines)
-    short = body if isinstance(found.request, str) else msgspec.json.encode(found.request).decode()
-    if len(short) <= INLINE:
+    short = body if isinstance(found.request, str) else json_text(msgspec.json.encode(found.request).decode())
+    # What is no JSON and not to be shown either is written with escapes, for which a here-document has none.
+    if len(short) <= INLINE or block_text(body) != body:
         if http:
-            return f"printf %s {shlex.quote(short)} | " + " \\\n  ".join(lines)
-        return " \\\n  ".join([*lines, f"-d {shlex.quote(short)}" if "\n" not in short and short[:1] != "@" else
-                               f"--data-raw {shlex.quote(short)}"])  # fmt: skip
+            return f"printf %s {shell_word(short)} | " + " \\\n  ".join(lines)
+        return " \\\n  ".join([*lines, f"-d {shell_word(short)}" if "\n" not in short and short[:1] != "@" else
+                               f"--data-raw {shell_word(short)}"])  # fmt: skip
     end = "JSON"
     while end in body.splitlines():
         end += "_"
@@ -169,6 +176,8 @@ def python(found: Found, base: str) -> str:
         path = found.path.removeprefix("/v1") if found.path.startswith("/v1/") else base + found.path
         if isinstance(body, dict) and found.path.startswith("/api/"):
             body = {**body, "stream": False}
+        if found.method not in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+            raise Failure(f"OpenAI's SDK sends no {line_text(found.method)} requests.")
         call = f"client.{found.method.lower()}({path!r}, cast_to=object"
         if body is not msgspec.UNSET:
             call += f", body={literal(body, 0)}"

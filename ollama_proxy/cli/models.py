@@ -16,7 +16,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from .. import configfile
-from ..policy.printable import line_text
+from ..policy.printable import line_text, shell_word
 from ..settings import default_path
 from .client import Api, connect, load_settings, run
 from .failure import Failure
@@ -161,7 +161,7 @@ def pull(
     try:
         run(pulled(config, model, backend))
     except KeyboardInterrupt:
-        tell(f"Stopped. `oproxy models pull {model}` goes on with it.")
+        tell(f"Stopped. `oproxy models pull {shell_word(model)}` goes on with it.")
         raise
     tell(f"{model} is here.")
 

@@ -228,7 +228,9 @@ class Repl:
 
     async def _names(self, api: Api) -> None:
         with contextlib.suppress(ApiError):
-            self._models = [row["id"].removesuffix(":latest") for row in (await api.get("/v1/models"))["data"]]
+            found = [row["id"].removesuffix(":latest") for row in (await api.get("/v1/models"))["data"]]
+            # Others cannot be typed, and the editor would paint them.
+            self._models = [name for name in found if name.isprintable()]
 
     # --- the commands -----------------------------------------------------------------------------------------
 

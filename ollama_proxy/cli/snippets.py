@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..declared import toml_value as toml
+from ..policy.printable import json_text, line_text, shell_word
 
 __all__ = ["TOOLS", "Facts", "Snippet"]
 
@@ -47,6 +48,8 @@ class Snippet(NamedTuple):
 def aider(facts: Facts) -> Snippet:
     """https://aider.chat/docs/llms/openai-compat.html, https://aider.chat/docs/config/adv-model-settings.html"""
     model = f"openai/{facts.model}"
+    words = ("--openai-api-base", facts.url, "--openai-api-key", facts.key, "--model", model)
+    flags = " ".join(map(shell_word, words))
     known = {
         "max_input_tokens": facts.window - facts.output,
         "max_output_tokens": facts.output,
@@ -59,7 +62,7 @@ def aider(facts: Facts) -> Snippet:
         "~/.aider.conf.yml, or .aider.conf.yml in a repository",
         f"openai-api-base: {quoted(facts.url)}\nopenai-api-key: {quoted(facts.key)}\nmodel: {quoted(model)}\n",
         (
-            f"As flags: aider --openai-api-base {facts.url} --openai-api-key {facts.key} --model {model}",
+            f"As flags: aider {flags}",
             f"So that aider knows the window, in ~/.aider.model.metadata.json: {json.dumps({model: known})}",
         ),
     )
@@ -108,8 +111,9 @@ def cline(facts: Facts) -> Snippet:
         "Context Window Size": facts.window,
         "Max Output Tokens": facts.output,
     }
-    text = "".join(f"{name + ':':<21}{value}\n" for name, value in pairs.items())
-    notes = [f"Cline's CLI: cline auth -p openai -b {facts.url} -k {facts.key} -m {facts.model}"]
+    text = "".join(f"{name + ':':<21}{line_text(str(value), None)}\n" for name, value in pairs.items())
+    words = " ".join(map(shell_word, ("-b", facts.url, "-k", facts.key, "-m", facts.model)))
+    notes = [f"Cline's CLI: cline auth -p openai {words}"]
     notes += [] if facts.tools else [f"{facts.model} has no tools of its own; they are emulated."]
     notes += narrow(facts)
     return Snippet("Cline's settings (the gear in its panel)", text, tuple(notes))
@@ -211,7 +215,7 @@ def cursor(facts: Facts) -> Snippet:
     text = (
         f"OpenAI API Key:            {facts.key}\n"
         f"Override OpenAI Base URL:  {facts.url}\n"
-        f"Add or search model:       {facts.model}\n"
+        f"Add or search model:       {line_text(facts.model, None)}\n"
     )
     note = (
         "Cursor's own servers call this URL, so they must reach it: an address of this machine alone does not do. It "
@@ -264,11 +268,12 @@ def llamaindex(facts: Facts) -> Snippet:
 
 def curl(facts: Facts) -> Snippet:
     """https://platform.openai.com/docs/api-reference/chat/create"""
-    body = json.dumps({"model": facts.model, "messages": [HELLO]}, ensure_ascii=False).replace("'", "'\\''")
-    text = f"curl {facts.url}/chat/completions"
-    text += f" \\\n  --cacert {facts.ca}" if facts.ca else ""
+    body = json_text(json.dumps({"model": facts.model, "messages": [HELLO]}, ensure_ascii=False))
+    text = f"curl {shell_word(f'{facts.url}/chat/completions')}"
+    text += f" \\\n  --cacert {shell_word(facts.ca)}" if facts.ca else ""
     text += (
-        f" \\\n  -H 'Authorization: Bearer {facts.key}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'\n"
+        f" \\\n  -H {shell_word(f'Authorization: Bearer {facts.key}')}"
+        f" \\\n  -H 'Content-Type: application/json' \\\n  -d {shell_word(body)}\n"
     )
     return Snippet("a shell", text)
 
@@ -330,11 +335,11 @@ def from_environment(facts: Facts, variable: str) -> list[str]:
 
 def quoted(text: str) -> str:
     """Write a string so that YAML, Python and JavaScript all read it as it is."""
-    return json.dumps(text, ensure_ascii=False)
+    return json_text(json.dumps(text, ensure_ascii=False))
 
 
 def pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
 
 
 TOOLS: Mapping[str, Callable[[Facts], Snippet]] = {

@@ -18,6 +18,7 @@ from msgspec import Struct
 from ..errors import ModelNotFound
 from ..model import ModelInfo
 from .options import is_glob
+from .printable import shell_word
 
 __all__ = ["Kind", "Names", "Target", "Via"]
 
@@ -103,7 +104,7 @@ class Names:
         if near:
             hints.append(f"Did you mean {' or '.join(f'`{name}`' for name in near)}?")
         if fetch and _pullable(asked):
-            hints.append(f"To fetch it: `oproxy models pull {asked}`.")
+            hints.append(f"To fetch it: `oproxy models pull {shell_word(asked)}`.")
         return " ".join(hints)
 
     def _order(self, info: ModelInfo) -> int:

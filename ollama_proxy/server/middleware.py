@@ -271,7 +271,7 @@ def head(request: web.Request) -> dict[str, str]:
             headers["access-control-allow-credentials"] = "true"
             headers["access-control-expose-headers"] = EXPOSED
             headers["access-control-allow-headers"] = (
-                request.headers.get("access-control-request-headers") or ALLOWED_HEADERS
+                header_text(request.headers.get("access-control-request-headers", "")) or ALLOWED_HEADERS
             )
             headers["vary"] = "Origin"
     return headers
