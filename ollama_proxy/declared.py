@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, inspect
 
 from .policy.mask import mask_url
+from .policy.printable import utf8_text
 from .sections import BackendSettings, ModelOptions, Models, Server, Settings
 from .sections_help import PLAIN
 
@@ -76,8 +77,15 @@ def dotted(key: Key) -> str:
 
 
 def quoted(text: str) -> str:
-    # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON's escapes are TOML's, but for those of letters beyond the first plane; and JSON leaves DEL as it is.
+    written = json.dumps(utf8_text(text), ensure_ascii=False)
+    return written if written.isprintable() else "".join(map(escaped, written))
+
+
+def escaped(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 @functools.cache

@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from ollama_proxy import daemon
@@ -268,6 +270,54 @@ def test_the_log_keeps_request_lines_as_they_are() -> None:
     format = LogFormat("%(levelname)s %(message)s").format
     assert format(logging.LogRecord(LogFormat.LINES, logging.INFO, "", 0, "%s", ("12:00 100%",), None)) == "12:00 100%"
     assert format(logging.LogRecord("x", logging.ERROR, "", 0, "oh", (), None)) == "ERROR oh"
+
+
+def test_a_line_of_the_log_is_one_line_whoever_chose_its_words() -> None:
+    format = LogFormat("%(levelname)s %(message)s").format
+    forged = "bad\nERROR root: all is lost\x1b[2J sk-abcdefghijklmnop"
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "told: %s", (forged,), None)
+    assert format(record) == "WARNING told: bad\\nERROR root: all is lost\\x1b[2J sk-[redacted]"
+    # And so it is for another handler, after this one.
+    assert record.getMessage() == f"told: {forged}"
+    line = logging.LogRecord(LogFormat.LINES, logging.INFO, "", 0, "%s", ("12:00\n13:00 \x1b",), None)
+    assert format(line) == "12:00 13:00 ?"
+
+
+def test_no_line_of_a_traceback_can_be_taken_for_one_of_the_log() -> None:
+    try:
+        raise ValueError("first\nERROR second\x9b postgresql://u:secret@h/x?password=secret")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "oh", (), sys.exc_info())
+    shown = LogFormat("%(levelname)s %(message)s").format(record).splitlines()
+    assert shown[0] == "ERROR oh"
+    assert all(line.startswith("    ") for line in shown[1:])
+    assert "    ERROR second postgresql://u:[redacted]@h/x?password=[redacted]" in shown
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii:strict"])
+def test_a_console_that_lacks_a_letter_changes_no_answer_and_loses_no_record(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    with serving("--backend", DOWN) as served:
+        served.until("OPENAI_API_KEY")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{served.port}/v1/chat/completions",
+            data=json.dumps({"model": "→日本", "messages": [{"role": "user", "content": "x"}]}).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        body = json.loads(caught.value.read())
+        assert caught.value.code != 500, body
+        assert body["error"]["message"]
+        assert " ->?? -> ? " in served.until("/v1/chat/completions")
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+    log = Path(platformdirs.user_log_path("oproxy")) / "requests.jsonl"
+    (line,) = log.read_bytes().splitlines()
+    assert json.loads(line)["entry"]["asked"] == "→日本"
+    assert "Traceback" not in "".join(served.seen)
 
 
 @pytest.mark.parametrize(
