@@ -6,6 +6,7 @@ An `error` is a string, and that string may be JSON again: what llama-server sai
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import msgspec
@@ -20,7 +21,6 @@ from ..errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from ..policy.printable import shell_word
 
 __all__ = ["read", "read_text"]
 
@@ -109,7 +109,7 @@ def read_text(error: Any, *, status: int, backend: str, model: str, param: str =
         return ContextTooLong(limit=limit, tokens=tokens, param=param)
     if (found := MISSING.search(text)) or NO_MANIFEST in text:
         name = (found["name"] if found else "") or model
-        return ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {shell_word(name)}`.")
+        return ModelNotFound(model, hint=f"To fetch it: `oproxy models pull {shlex.quote(name)}`.")
     if (refusal := of_value(text, model, param)) is not None:
         return refusal
     if status == 500 and (code := number(inner.get("code"))) is not None and 400 <= code < 600:
