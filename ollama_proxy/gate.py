@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from . import tokens
 from .limits import Limiter, tiers
 from .policy.books import Books
 from .policy.limit import Verdict, refusal
 from .policy.rates import Planner, Rules, Tier
 from .sections import Limits
 from .spend import Spend
-from .workers import Workers
+from .workers import LARGE, Workers
 
 __all__ = ["ORGANIZATION", "Gate", "rules_of"]
 
@@ -55,7 +56,7 @@ class Gate:
         plan = self._planner.plan(caller, books.asked, books.served)
         size = 0
         if plan.by_tokens or self.spend.counts(caller):
-            size = await self._workers.run(books.size, prompt)
+            size = await self._workers.run(books.size if tokens.ready(books.asked, books.served) else LARGE, prompt)
         if plan.fixed or plan.by_tokens:
             charges = plan.charges(size + answer)
             verdict = self.limiter.admit_now(charges) or await self.limiter.admit(charges)

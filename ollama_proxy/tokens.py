@@ -24,7 +24,7 @@ from tiktoken import Encoding
 from .errors import Invalid
 from .model import Ask, Audio, File, Image, Message, Part, Refusal, Text, Thinking, Tool, ToolCall, ToolResult
 
-__all__ = ["count", "count_ask", "decode", "encoding_name", "estimate", "estimate_text", "estimate_texts"]
+__all__ = ["count", "count_ask", "decode", "encoding_name", "estimate", "estimate_text", "estimate_texts", "ready"]
 
 CL100K = "cl100k_base"
 O200K = "o200k_base"
@@ -101,6 +101,12 @@ def _encoding_name(model: str, unknown: str) -> str:
     if OLDER.match(name):
         return CL100K
     return O200K if NEWER.match(name) else unknown
+
+
+def ready(*models: str) -> bool:
+    """Return whether the vocabularies of these models are loaded. Counting loads them, which takes some tenths of a
+    second: the first count belongs in a thread."""
+    return all(encoding_name(model) in _loaded for model in models)
 
 
 def count(text: str, model: str = "") -> int:
@@ -247,6 +253,10 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+# The names of the encoders that are built.
+_loaded: set[str] = set()
+
+
 @cache
 def _encoder(name: str) -> Encoding:
     """Build an encoder from package data, which takes about 0.2 s once."""
@@ -262,4 +272,5 @@ def _encoder(name: str) -> Encoding:
     # The tables that count are inside the core; these, 25 MB, only serve to send an encoder to another process.
     # https://github.com/openai/tiktoken/blob/main/tiktoken/core.py
     encoder._mergeable_ranks = {}
+    _loaded.add(name)
     return encoder

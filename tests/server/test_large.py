@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ollama_proxy import tokens
 from ollama_proxy.workers import LARGE
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
@@ -98,6 +99,8 @@ async def test_the_work_on_a_large_request_is_done_beside_the_loop(
     start_proxy: Start, ollama: FakeOllama, kind: str
 ) -> None:
     path, body, heavy = KINDS[kind]
+    # The first count of all is done in a thread anyway, for it loads the vocabulary.
+    tokens.count("")
     proxy = await start_proxy(config(ollama.url, LIMITS))
     async with aiohttp.ClientSession(proxy.url) as http:
         ran = []
@@ -123,3 +126,25 @@ async def test_tokens_that_are_asked_for_are_counted_beside_the_loop(
                 async with http.post(path, json=body(text)) as response:
                     assert (await response.json())["input_tokens"] > least
             assert not {name for name in functions if name.startswith("tokens.")}
+
+
+async def test_the_vocabulary_is_not_loaded_on_the_loop_by_the_first_request_that_is_limited(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start_proxy(config(ollama.url, LIMITS))
+    tokens._encoder.cache_clear()
+    tokens._count_short.cache_clear()
+    tokens._loaded.clear()
+    async with aiohttp.ClientSession(proxy.url) as http:
+        body = KINDS["chat"][1]("Hello")
+        ran = []
+        for _ in range(2):
+            with functions_here() as functions:
+                async with http.post("/v1/chat/completions", json=body) as response:
+                    assert response.status == 200
+            ran.append(functions)
+    assert tokens.ready("smollm2")
+    assert [ESTIMATE in functions for functions in ran] == [False, True], (
+        "once it is there, small prompts are counted here"
+    )
+    assert not any("tokens._encoder" in functions for functions in ran)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -286,3 +290,35 @@ def test_the_url_is_one_this_machine_can_reach(host: str, want: str) -> None:
 )
 def test_only_loopback_addresses_count_as_loopback(host: str, want: bool) -> None:
     assert is_loopback(host) == want
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+def test_threads_share_few_memory_arenas_unless_the_environment_says_how_many(tmp_path: Path) -> None:
+    # In a process of its own, since it holds for all of one.
+    source = (
+        "import ctypes, re, threading\n"
+        "from ollama_proxy.server.run import limit_arenas\n"
+        "done = limit_arenas()\n"
+        "def work(barrier):\n"
+        "    barrier.wait(); kept = [bytearray(9000) for _ in range(100)]; barrier.wait()\n"
+        "barrier = threading.Barrier(17)\n"
+        "threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(16)]\n"
+        "[each.start() for each in threads]\n"
+        "barrier.wait(); barrier.wait()\n"
+        "libc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p\n"
+        "file = libc.fopen(b'info.xml', b'w')\n"
+        "libc.malloc_info(0, ctypes.c_void_p(file)); libc.fclose(ctypes.c_void_p(file))\n"
+        "print(done, len(re.findall('<heap nr', open('info.xml').read())))\n"
+    )
+
+    def arenas(env: dict[str, str]) -> tuple[str, int]:
+        command = [sys.executable, "-c", source]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=tmp_path)
+        done, count = ran.stdout.split()
+        return done, int(count)
+
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done, count = arenas(env)
+    assert (done, count <= 2) == ("True", True)
+    done, count = arenas({**env, "MALLOC_ARENA_MAX": "6"})
+    assert (done, count > 2) == ("False", True)
