@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,10 +28,11 @@ from .declared import (
     partly_secret,
     secret,
 )
+from .policy.bases import NO_HOST, misplaced_path, mistake
 from .policy.mask import mask_secrets
 from .sections import TIERS, Settings
 
-__all__ = ["Mistake", "check", "check_together", "foreign"]
+__all__ = ["SENDABLE", "Mistake", "check", "check_together", "foreign", "sendable"]
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*")
 UNITS: Mapping[str | None, int] = {
@@ -43,6 +44,17 @@ BACKEND_NAME = re.compile(r"[A-Za-z0-9_-]+")
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2, and no control characters in a value.
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+# Headers that say how a message is sent, which is for the HTTP library to know.
+FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
+SENDABLE = "a key of printable ASCII on one line"
+WEB, REDIS = ("http", "https"), ("redis", "rediss", "valkey", "valkeys", "unix")
+DATABASE = re.compile(r"(?:postgres(?:ql)?|sqlite)(?:\+\w+)?:")
+SERVER = "a URL that begins with http:// or https://"
+BASES = {
+    "openai": "the URL below which /chat/completions is",
+    "ollama": "the server's address, without /v1 or /api",
+}
 
 # (key, what was expected, what is there, whether there is no such setting)
 Mistake = tuple[Key, str, str, bool]
@@ -72,13 +84,16 @@ def check(raw: dict[str, Any]) -> Iterator[Mistake]:
 
 def check_together(raw: dict[str, Any]) -> Iterator[Mistake]:
     """Check what depends on more than one value, or on more than a type says. What has a wrong type is left alone."""
-    limits, logs, tls = (
-        table if isinstance(table := raw.get(name), dict) else {} for name in ("limits", "logs", "tls")
-    )
+    names = ("limits", "logs", "tls", "budget", "store")
+    limits, logs, tls, budget, store = (found if isinstance(found := raw.get(name), dict) else {} for name in names)
+    yield from check_url(("limits", "url"), limits.get("url"), REDIS, credentials=True)
+    yield from check_url(("budget", "webhook"), budget.get("webhook"), WEB, credentials=True)
+    if isinstance(database := store.get("url"), str) and database and not DATABASE.match(database):
+        yield ("store", "url"), "postgresql://USER@HOST/NAME, or nothing for SQLite", "another kind of URL", False
     tier, own = limits.get("tier"), limits.get("tiers")
-    names = [*TIERS, *(own if isinstance(own, dict) else ())]
-    if isinstance(tier, str) and tier and tier not in names:
-        yield ("limits", "tier"), f"one of {', '.join(names)}", got(("limits", "tier"), tier), False
+    tiers = [*TIERS, *(own if isinstance(own, dict) else ())]
+    if isinstance(tier, str) and tier and tier not in tiers:
+        yield ("limits", "tier"), f"one of {', '.join(tiers)}", got(("limits", "tier"), tier), False
     patterns = logs.get("redact")
     for pattern in patterns if isinstance(patterns, list | tuple) else ():
         try:
@@ -144,10 +159,41 @@ def check_backend(key: Key, table: dict[str, Any]) -> Iterator[Mistake]:
     for name in table:
         if isinstance(type_, str) and (only := foreign((*key, name), type_)) and table[name] not in ("", {}):
             yield (*key, name), f'it with type {" or ".join(only)} only, this is type "{type_}"', "", True
+    url, wrong = table.get("url"), False
+    for found in check_url((*key, "url"), url, WEB):
+        wrong = True
+        yield found
+    if isinstance(url, str) and isinstance(type_, str) and not wrong and (meant := misplaced_path(url, type_)):
+        yield (*key, "url"), BASES.get(type_, "a base URL"), f"one with more behind it; {meant} is it", False
+    if isinstance(secret_ := table.get("api_key"), str) and not sendable(secret_):
+        yield (*key, "api_key"), SENDABLE, "one with a line end or another character that no header can have", False
     headers = table.get("headers")
     for name, value in headers.items() if isinstance(headers, dict) else ():
-        if not HEADER_NAME.fullmatch(name) or (isinstance(value, str) and not HEADER_VALUE.fullmatch(value)):
+        if name.lower() in FRAMING:
+            yield (*key, "headers", name), "a header other than those that HTTP itself needs", "", False
+        elif not HEADER_NAME.fullmatch(name) or (isinstance(value, str) and not HEADER_VALUE.fullmatch(value)):
             yield (*key, "headers", name), "an HTTP header's name and its value on one line", "", False
+
+
+def check_url(key: Key, url: Any, schemes: Sequence[str], *, credentials: bool = False) -> Iterator[Mistake]:
+    """Check a URL as far as that goes without a network. Its text is not repeated: it may hold a secret."""
+    if not isinstance(url, str) or url == "":
+        return
+    if "?" in url and not credentials:
+        yield key, SERVER, "one with a query", False
+    elif "#" in url and schemes is WEB:
+        yield key, SERVER, "one with a # in it", False
+    elif not url.startswith("unix://") and (why := mistake(url, schemes, credentials=credentials)):
+        if why == NO_HOST and schemes is REDIS:
+            # It then means this machine.
+            return
+        kind = kind_of(key)
+        yield key, (extra(kind, "expect") if kind is not None else None) or SERVER, why, False
+
+
+def sendable(secret_: str) -> bool:
+    """Return whether a key can be sent in a header. White space around it does not count."""
+    return all(" " <= c <= "~" for c in secret_.strip())
 
 
 def near(key: Key, name: str, fields: Iterable[str]) -> str:

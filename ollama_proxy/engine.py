@@ -17,8 +17,9 @@ import msgspec
 from . import tokens
 from .backends.base import Backend, Reply
 from .backends.fleet import Borrowed, Fleet
+from .backends.http import unexpected
 from .backends.images import Allowance, ImageFetcher
-from .errors import ModelNotFound
+from .errors import ModelNotFound, OproxyError
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .gate import Gate
@@ -103,6 +104,10 @@ class Engine:
             target = await self._resolve(name, kind, fresh=True)
         if target is None:
             down = self.fleet.down()
+            # The model of a backend that is away may well be there.
+            named = next((error for error in down if name.startswith(f"{error.backend}/")), None)
+            if named is not None:
+                raise named
             if down and len(down) == len(self.fleet.members):
                 raise down[0]
             near = self.snapshot.names.near(name, await self.fleet.listed(), fetch=fetch)
@@ -129,7 +134,13 @@ class Engine:
 
     async def describe(self, target: Target) -> ModelInfo:
         """Return all that the model's backend tells of it (cached by the backend)."""
-        return await self.fleet[target.info.backend].show(target.info.id)
+        backend = target.info.backend
+        try:
+            return await self.fleet[backend].show(target.info.id)
+        except OproxyError:
+            raise
+        except Exception as exc:
+            raise unexpected(exc, backend) from exc
 
     def passes(self, target: Target, path: str) -> bool:
         """Return whether the model's backend speaks the client's own wire at `path` (below /v1)."""

@@ -126,7 +126,6 @@ class BackendSettings(Struct, frozen=True, kw_only=True):
         help(
             "Its base URL; for type openai with /v1. Empty for Ollama: OLLAMA_HOST, or its usual port.",
             STAYS,
-            pattern=r"^$|^https?://[^\s/?#]+[^\s?#]*$",
             expect="a URL that begins with http:// or https://",
             only=REMOTE,
         ),
@@ -308,7 +307,6 @@ class Limits(RateSettings, frozen=True, kw_only=True, omit_defaults=False):
             "Redis or Valkey by which daemons share limits (redis://localhost); empty: memory.",
             STAYS,
             restart=True,
-            pattern=r"^$|^(rediss?|valkeys?|unix)://.+$",
             expect="a URL that begins with redis://, rediss:// or unix://",
         ),
     ] = ""
@@ -340,7 +338,6 @@ class Spend(Struct, frozen=True, kw_only=True):
             "URL that gets a POST at each alert.",
             PLAIN,
             secret=True,
-            pattern=r"^$|^https?://[^\s/?#]+[^\s#]*$",
             expect="a URL that begins with http:// or https://",
         ),
     ] = ""

@@ -17,7 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import inspect
 
-from .check import check, foreign
+from .check import SENDABLE, check, foreign, sendable
 from .configfile import lines_of, place_of, split_key
 from .declared import (
     DEFAULT_BACKENDS,
@@ -134,8 +134,22 @@ def load(
     if problems:
         raise ConfigError(problems)
     settings = msgspec.convert(raw, Settings, strict=True)
+    if problems := list(unsendable(settings, env, origin, file)):
+        raise ConfigError(problems)
     said = {dotted(key): origin_of(key, origin) for key in values_of(settings)}
     return Loaded(settings, said, file, text, frozenset(origin))
+
+
+def unsendable(settings: Settings, env: Mapping[str, str], origin: Mapping[Key, str], file: Path) -> Iterator[Problem]:
+    """Yield each key in a named variable of the environment that no header can carry. Its value is never told."""
+    for name, backend in settings.backends.items():
+        variable = backend.api_key_env
+        if variable and not backend.api_key and not sendable(env.get(variable, "")):
+            key = ("backends", name, "api_key_env")
+            said = origin_of(key, origin)
+            where = said.removeprefix("file ") if said.startswith("file ") else said.split(" ", 1)[-1]
+            text = f"one in {variable} with a line end or another character that no header can have"
+            yield Problem(where if said != "default" else str(file), dotted(key), SENDABLE, text)
 
 
 def origin_of(key: Key, origin: Mapping[Key, str]) -> str:

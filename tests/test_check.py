@@ -114,7 +114,10 @@ WRONG: list[tuple[str, str]] = [
     ),
     (
         '[backends.ollama]\nurl = "localhost:1"',
-        'config.toml:2: backends.ollama.url: expected a URL that begins with http:// or https://, got "localhost:1"',
+        (
+            "config.toml:2: backends.ollama.url: expected a URL that begins with http:// or https://, "
+            "got one without http:// in front"
+        ),
     ),
     (
         "[backends.ollama]\ncontext = 4096",
@@ -133,6 +136,100 @@ WRONG: list[tuple[str, str]] = [
         "config.toml:2: backends.ollama.headers.x: expected an HTTP header's name and its value on one line",
     ),
 ]
+
+
+# Never with the URL itself, which may hold a secret.
+URLS = [
+    ("openai", "127.0.0.1:1234/v1", "one without http:// in front"),
+    ("openai", "htp://h/v1", "one of another scheme"),
+    ("openai", "http://h h/v1", "one with white space or a control character in it"),
+    ("openai", "http://h/v1 ", "one with white space or a control character in it"),
+    ("openai", "http://h\\u200b/v1", "one with white space or a control character in it"),
+    ("openai", "http:\\\\h", "one without http:// in front"),
+    ("openai", "http://h:65536/v1", "one with a port that is no number from 1 to 65535"),
+    ("openai", "http://h:0/v1", "one with a port that is no number from 1 to 65535"),
+    ("openai", "http://h:port/v1", "one with a port that is no number from 1 to 65535"),
+    ("openai", "http://me:SECRET@h/v1", "one with a user name or password in it"),
+    ("openai", "http:///v1", "one without a host that can be"),
+    ("openai", "http://[::1/v1", "one without a host that can be"),
+    ("openai", "http://a..b/v1", "one without a host that can be"),
+    ("openai", "http://h/v1?key=SECRET", "one with a query"),
+    ("openai", "http://h/v1#x", "one with a # in it"),
+    ("openai", "http://h/v1/chat/completions", "one with more behind it; http://h/v1 is it"),
+    ("openai", "http://h/v1/models/", "one with more behind it; http://h/v1 is it"),
+    ("ollama", "http://h:11434/v1", "one with more behind it; http://h:11434 is it"),
+    ("ollama", "http://h:11434/api/", "one with more behind it; http://h:11434 is it"),
+    ("ollama", "http://h/ollama/api/chat", "one with more behind it; http://h/ollama is it"),
+]
+
+
+@pytest.mark.parametrize(("kind", "url", "got"), URLS)
+def test_a_url_that_cannot_be_right_is_told_with_its_line(kind: str, url: str, got: str) -> None:
+    message = refused(f'[backends.lab]\ntype = "{kind}"\nurl = "{url}"\n')
+    assert message.startswith("config.toml:3: backends.lab.url: expected ")
+    assert f", got {got}" in message
+    assert "SECRET" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h", "https://h:8443/v1", "http://[::1]:1234/v1", "http://h/openai/v1beta", "https://münchen.example/v1",
+        "http://my_box.local:80", "http://h/v1/", "http://[fe80::1%25eth0]:1/v1", "http://h./v1",
+    ],
+)  # fmt: skip
+def test_a_url_that_may_be_right_is_taken(url: str) -> None:
+    assert loaded(f'[backends.lab]\ntype = "openai"\nurl = "{url}"\n').settings.backends["lab"].url == url
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right"),
+    [
+        (
+            "budget.webhook",
+            ["hook.example", "ftp://h", "http:///", "http://h:99999/x", "http://h x"],
+            ["https://me:pw@h/x?y=1"],
+        ),
+        (
+            "limits.url",
+            ["h:6379", "http://h", "redis://h:99999"],
+            ["redis://:pw@h:1/0?a=b", "unix:///run/r.sock", "redis://"],
+        ),
+        ("store.url", ["mysql://h/x", "h/x"], ["postgresql://me:p/w@h/x", "postgresql:///x?host=/run", "sqlite:////x"]),
+    ],
+)
+def test_other_urls_are_checked_and_never_shown(setting: str, wrong: list[str], right: list[str]) -> None:
+    for url in wrong:
+        message = refused(f'{setting} = "{url}"')
+        assert message.startswith(f"config.toml:1: {setting}: expected ")
+        assert url not in message
+    for url in right:
+        loaded(f'{setting} = "{url}"')
+
+
+@pytest.mark.parametrize("value", ["sk-\nSECRET", "sk-\rSECRET", "sk-SECRET\x00", "sk-SECR…ET", "\x7f"])
+def test_a_key_that_no_header_can_have_is_told_by_its_setting(value: str) -> None:
+    text = '[backends.lab]\ntype = "openai"\nurl = "http://h/v1"\napi_key_env = "LAB_KEY"\n'
+    message = refused(text, env={"LAB_KEY": value})
+    assert message == (
+        "config.toml:4: backends.lab.api_key_env: expected a key of printable ASCII on one line, got one in LAB_KEY "
+        "with a line end or another character that no header can have"
+    )
+    message = refused(text, env={"OPROXY_BACKENDS_LAB_API_KEY": value})
+    assert message.startswith("OPROXY_BACKENDS_LAB_API_KEY: backends.lab.api_key: expected a key of printable ASCII")
+    assert "SECR" not in message
+
+
+@pytest.mark.parametrize("value", ["sk-1\n", "sk-1\r\n", " sk-1\t", "sk-1"])
+def test_white_space_around_a_key_does_not_count(value: str) -> None:
+    text = '[backends.lab]\ntype = "openai"\nurl = "http://h/v1"\napi_key_env = "LAB_KEY"\n'
+    assert loaded(text, env={"LAB_KEY": value})
+    assert loaded(text, env={"OPROXY_BACKENDS_LAB_API_KEY": value})
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
+def test_headers_that_http_needs_for_itself_are_refused(name: str) -> None:
+    assert "a header other than those that HTTP itself needs" in refused(f'[backends.ollama]\nheaders."{name}" = "1"')
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])

@@ -71,7 +71,7 @@ def test_the_commented_config_is_plain_to_read() -> None:
 
 
 limits: dict[str, st.SearchStrategy[Any]] = {
-    "url": st.sampled_from(["", "http://x", "https://me:pw@[::1]:1/v1"]),
+    "url": st.sampled_from(["", "http://x", "https://[::1]:1/x"]),
     "headers": st.dictionaries(st.sampled_from(["a", "X-B"]), st.sampled_from(["", "é c", "\t"]), max_size=2),
     "keep_alive": st.sampled_from([None, -1, 0.5, "30m", "1h30m"]),
     "host": st.sampled_from(["::1", "0.0.0.0"]),

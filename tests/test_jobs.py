@@ -91,7 +91,8 @@ async def test_the_same_content_changes_and_says_nothing(watched: Watched) -> No
 
 async def test_secrets_are_not_told(watched: Watched) -> None:
     def text(secret: str) -> str:
-        return f'[backends.ollama]\napi_key = "{secret}"\nheaders = {{ a = "{secret}" }}\nurl = "http://u:{secret}@h"\n'
+        shared = f'[limits]\nurl = "redis://:{secret}@h"\n'
+        return f'{shared}[backends.ollama]\napi_key = "{secret}"\nheaders = {{ a = "{secret}" }}\n'
 
     watched.path.write_text(text("12345"))
     watched.reloader.reload_now()
@@ -103,9 +104,9 @@ async def test_secrets_are_not_told(watched: Watched) -> None:
     assert "67890" not in second
     assert '  backends.ollama.api_key: "" → (hidden)' in first
     assert second.split("\n")[1:] == [
-        "  backends.ollama.url: changed",
         "  backends.ollama.api_key: changed",
         "  backends.ollama.headers: changed",
+        "  limits.url: changed",
     ]
 
 

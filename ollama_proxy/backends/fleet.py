@@ -13,7 +13,8 @@ from types import TracebackType
 
 from ..errors import BackendError, UpstreamDown
 from ..model import Call, ModelInfo
-from .base import Backend, Reply
+from .base import Backend, Health, Reply, Running
+from .http import unexpected
 
 __all__ = ["Fleet", "Member"]
 
@@ -39,7 +40,7 @@ class Member:
         self._refresh = asyncio.Lock()
 
     async def refresh(self, *, fresh: bool = False) -> bool:
-        """Ask for the list when it is due; return whether the list may have changed. Never raises BackendError."""
+        """Ask for the list when it is due; return whether the list may have changed. Never raises."""
         if not fresh and self._clock() < self.until:
             return False
         async with self._refresh:
@@ -50,10 +51,26 @@ class Member:
                 self.models = await self.backend.models(fresh=fresh)
                 self.error = None
                 self.until = self._clock() + FRESH
-            except BackendError as exc:
-                self.error = exc
+            except Exception as exc:
+                # Whatever it is, it is this backend's trouble: the others are listed.
+                self.error = exc if isinstance(exc, BackendError) else unexpected(exc, self.backend.name)
                 self.until = self._clock() + RETRY
             return self.models is not before
+
+    async def check(self) -> Health:
+        """Ask the backend for a sign of life; never raises."""
+        try:
+            return await self.backend.check()
+        except Exception as exc:
+            return Health(state="down", detail=unexpected(exc, self.backend.name).message)
+
+    async def runs(self) -> tuple[Running, ...]:
+        """Return the models in memory, none for a backend that does not tell; never raises."""
+        try:
+            return await self.backend.running()
+        except Exception as exc:
+            unexpected(exc, self.backend.name)
+            return ()
 
     def due(self) -> bool:
         return self._clock() >= self.until

@@ -6,6 +6,7 @@ line reader refuses lines over 512 KiB, which one batch of embeddings passes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -13,11 +14,13 @@ from types import TracebackType
 import aiohttp
 from yarl import URL
 
-from ..errors import AnswerTooLarge, BackendError, UpstreamDown, UpstreamFailed, UpstreamSlow
+from ..errors import AnswerTooLarge, BackendError, OproxyError, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ..model import Call
 from ..policy.memory import Hold, answer_cost
 
-__all__ = ["Client", "HttpReply", "gate"]
+__all__ = ["Client", "HttpReply", "gate", "unexpected"]
+
+log = logging.getLogger(__name__)
 
 # What aiohttp would add to a client's own request.
 AUTOMATIC: tuple[str, ...] = ("accept", "content-type", "user-agent")
@@ -51,9 +54,10 @@ class gate:  # noqa: N801  (used as `with gate(…)`, like a function)
 
 
 def translated(exc: BaseException, backend: str, hint: str) -> BackendError | None:
-    """Return our error for one of aiohttp's or the socket's, None for any other."""
+    """Return our error for whatever a call to a backend raised; None for what is ours already, and for what is no
+    error of the backend (a cancellation). Never repeats a foreign text: it may hold the URL or a header."""
     match exc:
-        case BackendError():
+        case OproxyError() | MemoryError():
             return None
         case TimeoutError():
             # aiohttp's ServerTimeoutError and SocketTimeoutError are TimeoutErrors too.
@@ -62,15 +66,21 @@ def translated(exc: BaseException, backend: str, hint: str) -> BackendError | No
                 f"Raise its timeouts under [backends.{backend}] if the model needs longer.",
                 backend=backend,
             )
-        case aiohttp.ClientConnectorError(host=host, port=port):
+        case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
+            return UpstreamDown(no_connection(exc, backend, hint), backend=backend)
+        case aiohttp.ClientResponseError(message=str(text)) if text.startswith("Bad status line"):
             return UpstreamDown(
-                f"The backend '{backend}' is not reachable at {host}:{port}. {hint}".rstrip(), backend=backend
+                f"The backend '{backend}' does not answer in HTTP. If it serves HTTPS, write https:// in url under "
+                f"[backends.{backend}].",
+                backend=backend,
             )
-        case aiohttp.ClientError() | OSError():
+        case aiohttp.ClientError() | OSError() if not isinstance(exc, ValueError):
             return UpstreamDown(
                 f"The connection to the backend '{backend}' was lost ({type(exc).__name__}). {hint}".rstrip(),
                 backend=backend,
             )
+        case Exception():
+            return unexpected(exc, backend)
         case _:
             return None
 
@@ -85,6 +95,36 @@ class Pieces:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._data), PIECE):
             yield self._data[start : start + PIECE]
+
+
+def no_connection(exc: aiohttp.ClientError, backend: str, hint: str) -> str:
+    """Say why there is no connection: nobody listens, or there is no understanding about TLS."""
+    place = f"{getattr(exc, 'host', '')}:{getattr(exc, 'port', '')}"
+    match exc:
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"The certificate of the backend '{backend}' at {place} is not trusted. Let SSL_CERT_FILE name its "
+                f"authority, or write another url under [backends.{backend}]."
+            )
+        case aiohttp.ClientConnectorSSLError():
+            return (
+                f"The backend '{backend}' does not speak HTTPS at {place}. If it serves plain HTTP, write http:// in "
+                f"url under [backends.{backend}]."
+            )
+        case _:
+            return f"The backend '{backend}' is not reachable at {place}. {hint}".rstrip()
+
+
+def unexpected(exc: Exception, backend: str) -> BackendError:
+    """Return the error for what no library should have raised. It is this backend's trouble alone."""
+    if isinstance(exc, OproxyError):
+        return UpstreamFailed(exc.message, backend=backend)
+    log.debug("the backend %s raised", backend, exc_info=exc)
+    return UpstreamFailed(
+        f"The backend '{backend}' cannot be asked, or its answer not be read ({type(exc).__name__}). "
+        f"See url, api_key and headers under [backends.{backend}].",
+        backend=backend,
+    )
 
 
 class HttpReply:
@@ -190,17 +230,17 @@ class Client:
         A kept connection may have been closed by the server just as we wrote to it (uvicorn does so after 5 s of
         silence). Nothing was answered then, so the call is made once more, on a new connection.
         """
-        if call.as_is:
-            url, skipped = URL(self.url + call.path, encoded=True), AUTOMATIC
-            data, headers = call.upload if call.upload is not None else call.body, call.headers
-        else:
-            known = self._urls.get(call.path)
-            url = known or self._urls.setdefault(call.path, URL(self.url + call.path))
-            data, skipped = call.body, ()
-            headers = {"content-type": "application/json", **call.headers} if data is not None else call.headers
-            if call.body is not None and len(call.body) > PIECE:
-                data, headers = Pieces(call.body), {**headers, "content-length": str(len(call.body))}
         with gate(self.name, self.hint):
+            if call.as_is:
+                url, skipped = URL(self.url + call.path, encoded=True), AUTOMATIC
+                data, headers = call.upload if call.upload is not None else call.body, call.headers
+            else:
+                known = self._urls.get(call.path)
+                url = known or self._urls.setdefault(call.path, URL(self.url + call.path))
+                data, skipped = call.body, ()
+                headers = {"content-type": "application/json", **call.headers} if data is not None else call.headers
+                if call.body is not None and len(call.body) > PIECE:
+                    data, headers = Pieces(call.body), {**headers, "content-length": str(len(call.body))}
             session = self._open_session()
             try:
                 return await session.request(
@@ -218,8 +258,8 @@ class Client:
     @asynccontextmanager
     async def connect(self, call: Call, protocols: Sequence[str]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Open a WebSocket by a client's own request; leaving closes it. Raises UpstreamFailed where it is refused."""
-        url = URL(self.url + call.path, encoded=True)
         with gate(self.name, self.hint):
+            url = URL(self.url + call.path, encoded=True)
             try:
                 socket = await self._open_session().ws_connect(
                     url, protocols=protocols, headers=call.headers, max_msg_size=LARGEST_MESSAGE

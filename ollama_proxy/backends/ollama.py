@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -18,12 +19,13 @@ from msgspec import Struct
 from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
 from ..framing import LineDecoder
 from ..model import Call, ModelInfo
+from ..policy.bases import misplaced_path
 from ..policy.mask import mask_url
 from ..policy.printable import shell_word
 from ..translate.ollama import WHOLE, WIRE
 from ..translate.wire import Wire
 from .base import Health, Progress, Reply, Running
-from .http import Client
+from .http import Client, unexpected
 
 __all__ = ["OllamaBackend", "resolve_url"]
 
@@ -32,6 +34,11 @@ TAGS_LIFE = 2.0
 # A description may be this old (seconds): a model's abilities change only when it is made anew, with a new digest.
 SHOW_LIFE = 60.0
 DEFAULT_PORT = 11434
+
+# Statuses that say nothing about the url: our key is refused, or we ask too much.
+OWN_TROUBLE = frozenset({401, 403, 407, 408, 429})
+# What reading JSON may raise.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
@@ -174,7 +181,7 @@ class OllamaBackend:
     ) -> None:
         self.name = name
         self.hint = f"Start it with `ollama serve`, or set url under [backends.{name}]."
-        sent = dict(headers or {})
+        self._sent = sent = dict(headers or {})
         if api_key:
             sent["authorization"] = f"Bearer {api_key}"
         self._client = Client(
@@ -203,7 +210,7 @@ class OllamaBackend:
         return await self._tags.get(self._list, fresh=fresh)
 
     async def _list(self) -> tuple[ModelInfo, ...]:
-        tags = await self._get("/api/tags", Tags)
+        tags = await self._tags_there()
         found = tuple(self._info(tag) for tag in tags.models or ())
         if any(info.capabilities is None for info in found):
             # An old server does not tell in its list what its models can.
@@ -215,6 +222,44 @@ class OllamaBackend:
             kept = {(info.id, info.digest) for info in found}
             self._shown = {key: shared for key, shared in self._shown.items() if key in kept}
         return self._listed
+
+    async def _tags_there(self) -> Tags:
+        """Ask for the list; where the url leads to something else, say which is right."""
+        status, body = await self._client.fetch(Call("GET", "/api/tags"))
+        if status in OWN_TROUBLE or status >= 500:
+            error = self._refusal(status, body, "")
+            raise error if isinstance(error, BackendError) else unexpected(error, self.name)
+        if status < 400 and (tags := read_tags(body)) is not None:
+            return tags
+        url = self._client.url
+        better = await self._seek(url)
+        advice = (
+            f'Set url = "{better}" under [backends.{self.name}].'
+            if better
+            else f"The url under [backends.{self.name}] must be the server's address alone, like "
+            'http://127.0.0.1:11434; a server that speaks OpenAI\'s API is of type = "openai".'
+        )
+        raise UpstreamFailed(
+            f"The backend '{self.name}' at {mask_url(url)} does not answer like Ollama. {advice}", backend=self.name
+        )
+
+    async def _seek(self, url: str) -> str:
+        """Return the address of the same server where an Ollama answers, "" if there is none."""
+        parts = urlsplit(url)
+        root = f"{parts.scheme}://{parts.netloc}"
+        for base in dict.fromkeys((misplaced_path(url, "ollama"), root)):
+            if not base or base == url:
+                continue
+            client = Client(name=self.name, url=base, headers=self._sent, connect_timeout=2.0, read_timeout=4.0)
+            try:
+                status, body = await client.fetch(Call("GET", "/api/tags"))
+                if status == 200 and read_tags(body) is not None:
+                    return mask_url(base)
+            except OproxyError:
+                continue
+            finally:
+                await client.aclose()
+        return ""
 
     def _info(self, tag: Tag) -> ModelInfo:
         details = tag.details or Details()
@@ -376,7 +421,7 @@ class OllamaBackend:
     def _decoded(self, body: bytes, shape: type[Any]) -> Any:
         try:
             return msgspec.json.decode(body, type=shape)
-        except msgspec.DecodeError as exc:
+        except UNREADABLE as exc:
             raise UpstreamFailed(
                 f"The backend '{self.name}' at {mask_url(self._client.url)} does not answer like Ollama.",
                 backend=self.name,
@@ -390,6 +435,15 @@ class OllamaBackend:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def read_tags(body: bytes) -> Tags | None:
+    """Read Ollama's list of models; None for what is none."""
+    try:
+        value = msgspec.json.decode(body)
+        return msgspec.convert(value, Tags) if isinstance(value, dict) and "models" in value else None
+    except UNREADABLE:
+        return None
 
 
 def epoch(text: str) -> float | None:

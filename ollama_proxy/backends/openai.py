@@ -14,19 +14,24 @@ from typing import Any, NoReturn
 
 from aiohttp import ClientWebSocketResponse
 
-from ..errors import ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
+from ..errors import BackendError, ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
+from ..policy.bases import likely_bases
 from ..policy.mask import mask_url
 from ..translate.openai import WIRE
 from ..translate.openai_lists import read_models
 from ..translate.wire import Wire
 from .base import Health, Progress, Running
-from .http import Client, HttpReply
+from .http import Client, HttpReply, unexpected
 
 __all__ = ["OpenAIBackend"]
 
 # The list may be this old (seconds) before it is asked for again.
 LIFE = 10.0
+# A better url is sought again after so long (seconds).
+SOUGHT = 60.0
+# Statuses of GET /models that say nothing about the url: our key is refused, or we ask too much.
+OWN_TROUBLE = frozenset({401, 403, 407, 408, 429})
 PASSES = frozenset({"/chat/completions", "/completions", "/embeddings"})
 
 
@@ -51,7 +56,7 @@ class OpenAIBackend:
     ) -> None:
         self.name = name
         self.hint = f"Start that server, or set url under [backends.{name}]."
-        sent = {key.lower(): value for key, value in (headers or {}).items()}
+        self._sent = sent = {key.lower(): value for key, value in (headers or {}).items()}
         if api_key:
             sent.setdefault("authorization", f"Bearer {api_key}")
         self._client, self._once = (
@@ -67,6 +72,7 @@ class OpenAIBackend:
         self._failure: OproxyError | None = None
         self._due = 0.0
         self._asked = 0
+        self._sought, self._better = float("-inf"), ""
         self._lock = asyncio.Lock()
 
     @property
@@ -121,9 +127,41 @@ class OpenAIBackend:
     async def _list(self) -> tuple[ModelInfo, ...]:
         async with self.open(Call("GET", "/models")) as reply:
             body = await reply.read()
-        if reply.status >= 400:
-            raise WIRE.error(reply.status, body, backend=self.name, model="", headers=reply.headers)
-        return read_models(body, backend=self.name)
+        try:
+            if reply.status >= 400:
+                raise WIRE.error(reply.status, body, backend=self.name, model="", headers=reply.headers)
+            return read_models(body, backend=self.name)
+        except OproxyError as exc:
+            if reply.status in OWN_TROUBLE or reply.status >= 500:
+                raise exc if isinstance(exc, BackendError) else unexpected(exc, self.name) from exc
+            # Its words are about a path that it does not know, and none of a client's business.
+            raise UpstreamFailed(await self._misplaced(reply.status), backend=self.name) from exc
+
+    async def _misplaced(self, status: int) -> str:
+        """Say that there is no list of models below the url, and which url has one."""
+        if self._clock() >= self._sought:
+            self._sought, self._better = self._clock() + SOUGHT, await self._seek()
+        told = f"The backend '{self.name}' answers GET {mask_url(self._client.url)}/models with status {status} and "
+        if self._better:
+            return f'{told}no list of models. Set url = "{self._better}" under [backends.{self.name}].'
+        return (
+            f"{told}no list of models. The url under [backends.{self.name}] must be the one below which "
+            "/chat/completions is, most often ending in /v1."
+        )
+
+    async def _seek(self) -> str:
+        """Return the url of the same server below which the models are listed, "" if none is found."""
+        for base in likely_bases(self._client.url):
+            client = Client(name=self.name, url=base, headers=self._sent, connect_timeout=2.0, read_timeout=4.0)
+            try:
+                status, body = await client.fetch(Call("GET", "/models"))
+                if status == 200 and read_models(body, backend=self.name) is not None:
+                    return mask_url(base)
+            except OproxyError:
+                continue
+            finally:
+                await client.aclose()
+        return ""
 
     async def show(self, model: str) -> ModelInfo:
         """Describe a model by its entry in the list, which is all that the wire tells."""

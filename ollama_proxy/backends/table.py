@@ -37,7 +37,9 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     def key(self) -> str | None:
         """Return the key to send: the one written down, else the one in the named environment variable."""
-        return self.api_key or (self.env.get(self.api_key_env) if self.api_key_env else None) or None
+        found = self.api_key or (self.env.get(self.api_key_env, "") if self.api_key_env else "")
+        # A secret that is mounted, or comes from a file of Windows, ends in a line end.
+        return found.strip() or None
 
     def timing(self) -> dict[str, Any]:
         return {"connect_timeout": self.connect_timeout, "read_timeout": self.read_timeout, "pool": self.pool}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from ..backends import table, weights
 from ..backends.base import Backend, Health, Running
 from ..backends.embedded import CHAT_MODEL, INSTALL, NEEDED
 from ..backends.fleet import Fleet
+from ..backends.http import unexpected
 from ..backends.ollama import resolve_url
 from ..errors import OproxyError
 from ..model import ModelInfo
@@ -26,6 +28,8 @@ from .findings import Finding, Scene, State
 from .findings_config import same_place
 
 __all__ = ["check_backends", "check_embedded"]
+
+log = logging.getLogger(__name__)
 
 SPEC = frozenset(table.Spec.__struct_fields__)
 # How long one backend may take for one answer (seconds); a dead one must not keep the others from being told.
@@ -67,6 +71,8 @@ async def asked(backend: Backend) -> Health:
             return await backend.check()
     except TimeoutError:
         return Health(state="down", detail=f"It did not answer within {PATIENCE:g} s.")
+    except Exception as exc:
+        return Health(state="down", detail=unexpected(exc, backend.name).message)
 
 
 async def listing(fleet: Fleet) -> tuple[ModelInfo, ...]:
@@ -93,7 +99,9 @@ def backend_findings(scene: Scene, backend: Backend, state: Health, count: int) 
         # What keeps the built-in model from answering is said by `check_embedded`.
         if backend.kind != "embedded":
             what = state.detail.removesuffix(backend.hint).strip() or "it does not answer"
-            yield Finding(name, "warning", what, where, backend.hint)
+            # An error that says what to do needs no other hint.
+            remedy = backend.hint if state.detail.endswith(backend.hint) or not state.detail.startswith("The ") else ""
+            yield Finding(name, "warning", what, where, remedy)
         return
     parts = [state.version or "", f"{state.latency_ms:.0f} ms" if state.latency_ms is not None else ""]
     parts += [f"{count} {'model' if count == 1 else 'models'}", "not started yet" if state.state == "idle" else ""]
@@ -164,8 +172,9 @@ async def model_findings(scene: Scene, fleet: Fleet, info: ModelInfo) -> list[Fi
     try:
         async with asyncio.timeout(PATIENCE):
             info, running = await backend.show(info.id), await backend.running()
-    except (OproxyError, TimeoutError):
-        pass
+    except Exception:
+        # How the backend is has been told; what its list says of the model must do.
+        log.debug("%s could not be described", info.id, exc_info=True)
     can = info.capabilities
     if can is None:
         able = "its backend does not tell what it can do"

@@ -112,7 +112,7 @@ def accounts(app: web.Application) -> dict[str, Any]:
 
 async def describe(member: Member) -> dict[str, Any]:
     backend = member.backend
-    state = await backend.check()
+    state = await member.check()
     return {
         "name": backend.name,
         "type": backend.kind,

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ..backends.base import Backend
 from ..engine import Engine
-from ..errors import BackendError, Invalid, ModelNotFound, OproxyError
+from ..errors import Invalid, ModelNotFound, OproxyError
 from ..model import ModelInfo
 from ..policy import credentials
 from ..translate import messages_models, models, query, validate
@@ -124,14 +124,7 @@ async def running(request: web.Request) -> web.Response:
 
 
 async def all_running(engine: Engine) -> list[Any]:
-    runs: list[Any] = []
-    for member in list(engine.fleet.members.values()):
-        try:
-            runs.extend(await member.backend.running())
-        except BackendError:
-            # A backend that is away runs nothing we could tell of.
-            continue
-    return runs
+    return [run for member in list(engine.fleet.members.values()) for run in await member.runs()]
 
 
 async def named(request: web.Request) -> ModelCommand:

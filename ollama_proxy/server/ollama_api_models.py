@@ -84,12 +84,7 @@ async def running(request: web.Request) -> web.Response:
     for name, member in engine.fleet.members.items():
         if member.backend.kind == "ollama":
             continue
-        try:
-            runs = await member.backend.running()
-        except OproxyError:
-            # One that is away runs nothing we could tell of.
-            continue
-        entries += [loaded(run, listed.get((name, run.id))) for run in runs]
+        entries += [loaded(run, listed.get((name, run.id))) for run in await member.runs()]
     return answer({"models": allowed(request, entries)})
 
 
@@ -97,7 +92,7 @@ async def version(request: web.Request) -> web.Response:
     """GET /api/version: that of the first Ollama that answers; with none, the one whose API this is."""
     engine = request.app[ENGINE]
     for backend in ollamas(engine):
-        health = await backend.check()
+        health = await engine.fleet.members[backend.name].check()
         if health.version:
             return answer({"version": health.version})
     return answer({"version": VERSION})

@@ -148,13 +148,12 @@ async def test_a_name_that_does_not_exist_is_down() -> None:
     [
         b"",
         b"HTTP/1.1 200 OK\r\ncontent-le",
-        b"no HTTP at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnone",
     ],
-    ids=["nothing", "half a head", "no HTTP", "too short", "no last chunk", "no chunk", "no gzip"],
+    ids=["nothing", "half a head", "too short", "no last chunk", "no chunk", "no gzip"],
 )
 @pytest.mark.parametrize("piecewise", [False, True])
 async def test_a_line_that_breaks_is_down_whenever_it_breaks(answer: bytes, piecewise: bool) -> None:
@@ -165,6 +164,17 @@ async def test_a_line_that_breaks_is_down_whenever_it_breaks(answer: bytes, piec
     async with serving(handle) as url, client(url) as lab:
         with pytest.raises(UpstreamDown, match=r"connection to the backend 'lab' was lost \(.+\)\. Start it"):
             await consume(lab, piecewise=piecewise)
+
+
+async def test_what_speaks_no_http_may_speak_https() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        # What TLS says to plain HTTP: https://www.rfc-editor.org/rfc/rfc8446#section-6
+        writer.write(b"\x15\x03\x03\x00\x02\x02\x46")
+
+    async with serving(handle) as url, client(url) as lab:
+        with pytest.raises(UpstreamDown, match=r"'lab' does not answer in HTTP\. If it serves HTTPS, write https://"):
+            await lab.fetch(CALL)
 
 
 async def consume(lab: Client, *, piecewise: bool) -> None:
@@ -225,8 +235,9 @@ async def test_redirects_are_not_followed() -> None:
         (aiohttp.ServerTimeoutError(), UpstreamSlow), (aiohttp.SocketTimeoutError(), UpstreamSlow),
         (aiohttp.ConnectionTimeoutError(), UpstreamSlow), (TimeoutError(), UpstreamSlow),
         (aiohttp.ServerDisconnectedError(), UpstreamDown), (aiohttp.ClientPayloadError(), UpstreamDown),
-        (aiohttp.ClientOSError(), UpstreamDown), (aiohttp.InvalidURL("x"), UpstreamDown),
+        (aiohttp.ClientOSError(), UpstreamDown), (aiohttp.InvalidURL("x"), UpstreamFailed),
         (aiohttp.ClientConnectionResetError(), UpstreamDown), (aiohttp.TooManyRedirects(None, ()), UpstreamDown),  # type: ignore[arg-type]
+        (KeyError("x"), UpstreamFailed), (ValueError("x"), UpstreamFailed),
         (ConnectionResetError(), UpstreamDown), (BrokenPipeError(), UpstreamDown), (OSError(), UpstreamDown),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -239,8 +250,8 @@ def test_every_error_of_the_library_becomes_one_of_ours(error: Exception, want: 
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), Invalid("x"), UpstreamFailed("x", backend="other"), ValueError("x")])
-def test_other_errors_pass_the_gate_as_they_are(error: Exception) -> None:
+@pytest.mark.parametrize("error", [Invalid("x"), UpstreamFailed("x", backend="other")])
+def test_our_own_errors_pass_the_gate_as_they_are(error: Exception) -> None:
     assert translated(error, "lab", "") is None
     with pytest.raises(type(error)) as caught, gate("lab"):
         raise error
