@@ -30,6 +30,7 @@ from ..translate.openapi import Route
 from ..translate.shapes_batches import BatchRequest
 from ..translate.shapes_queries import Paging
 from .answers import ANSWERS
+from .dialects import dialect_of
 from .files import file_of, keep_file
 from .generate import body_of
 from .keys import (
@@ -153,7 +154,8 @@ class Desk:
                 books.endpoint = ""
                 clerk.close_now(books)
                 return later
-            status, answer, books.code = exc.status, msgspec.json.encode(exc.body()), exc.code
+            told = dialect_of(batch.batch.endpoint, {}).body(exc, books.id)
+            status, answer, books.code = exc.status, msgspec.json.encode(told), exc.code
         except asyncio.CancelledError:
             books.status, books.code, books.ended = ClientGone.status, ClientGone.code, app[CLOCK]()
             books.tag = books.tag or batch.batch.id

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import OproxyError
 from ..translate import messages_errors, ollama_front_write
 
-__all__ = ["VERSION", "Dialect", "dialect_of"]
+__all__ = ["RESPONSES", "VERSION", "Dialect", "dialect_of"]
 
 
 class Dialect(NamedTuple):

@@ -21,6 +21,7 @@ from ..events import Fail
 from ..policy.books import Books
 from ..policy.memory import body_cost
 from ..translate.responses_replay import documents
+from .dialects import RESPONSES
 from .door import enter
 from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL
 from .middleware import head, tell
@@ -110,7 +111,7 @@ class Socket:
 
     async def refuse(self, error: OproxyError) -> None:
         """Tell an error in the form that WebSockets have for it."""
-        told = error.body()["error"]
+        told = RESPONSES.body(error, "")["error"]
         await self._send(msgspec.json.encode({"type": "error", "status": error.status, "error": told}))
 
     async def _send(self, document: bytes) -> None:

@@ -319,3 +319,12 @@ async def test_an_answer_in_a_form_is_bound_by_a_pattern_too(setup: Setup) -> No
     await ask(setup, output_config={"format": {"type": "json_schema", "schema": schema}})
     sent = setup.ollama.asked("/api/chat")[0]["format"]
     assert sent["properties"]["a"] == {"type": "string", "pattern": "^([0-9])$"}
+
+
+async def test_arguments_that_do_not_fit_are_named_in_a_header(setup: Setup) -> None:
+    call = {"function": {"name": "pay", "arguments": {"price": -1}}}
+    setup.ollama.play("/api/chat", [{**DONE, "message": {"role": "assistant", "content": "", "tool_calls": [call]}}])
+    price = {"type": "object", "properties": {"price": {"type": "number", "minimum": 0}}}
+    _, body, headers = await ask(setup, model="smollm2-tools", tools=[{"name": "pay", "input_schema": price}])
+    assert body["content"][0]["input"] == {"price": -1}
+    assert headers["x-oproxy-schema-miss"] == "pay: price: -1 is less than the minimum of 0"

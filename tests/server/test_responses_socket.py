@@ -151,6 +151,13 @@ async def test_what_is_not_stored_is_gone_on_from_on_its_own_connection_only(set
             assert response.status == 404
 
 
+async def test_a_refused_schema_is_named_as_this_api_calls_it(setup: Setup) -> None:
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "nonsense"}}
+    async with setup.http.ws_connect(PATH) as ws:
+        (refused,) = await turn(ws, store=False, text={"format": form})
+    assert (refused["status"], refused["error"]["param"]) == (400, "text.format.schema")
+
+
 async def test_a_turn_that_failed_is_not_gone_on_from_by_accident(setup: Setup) -> None:
     async with setup.http.ws_connect(PATH) as ws:
         first = (await turn(ws, store=False))[-1]["response"]
