@@ -77,6 +77,9 @@ class Server(Struct, frozen=True, kw_only=True):
             ge=0,
         ),
     ] = 500
+    strict_ids: Annotated[
+        bool, help("Refuse ids that have not the form of OpenAI's, with its words, before looking for them.", PLAIN)
+    ] = False
     header_hold: Annotated[
         float, help("Seconds a stream's head waits for the first event before heartbeats begin.", PLAIN, gt=0, le=300)
     ] = 5.0

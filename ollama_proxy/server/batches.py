@@ -26,6 +26,7 @@ from ..policy.memory import body_cost
 from ..sections_state import Batches
 from ..stored import Stored
 from ..translate import batches, paging, query, validate
+from ..translate.ids import check_id
 from ..translate.openapi import Route
 from ..translate.shapes_batches import BatchRequest
 from ..translate.shapes_queries import Paging
@@ -190,6 +191,8 @@ async def create_batch(request: web.Request) -> web.Response:
     caller = books.caller
     if caller.key is not None:
         credentials.check_endpoint(caller.key, shape.endpoint)
+    if app[ENGINE].snapshot.settings.server.strict_ids:
+        check_id("input_file_id", shape.input_file_id)
     file = await file_of(app, shape.input_file_id, sees(request))
     # OpenAI looks for the file only after it has answered: the batch fails.
     fault = Fault(**batches.no_input(shape.input_file_id)._asdict()) if file is None else None

@@ -15,7 +15,7 @@ from ..translate.responses_items import canonical, items_of
 from ..translate.shapes_responses import CompactRequest
 from .decoding import decode_body
 from .keys import ENGINE, WALL, WORKERS
-from .responses_ask import history_of, referred, with_files
+from .responses_ask import check_ids, history_of, referred, with_files
 from .shelf import new_id, owner_of
 
 __all__ = ["compact_response"]
@@ -27,6 +27,7 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
     """Return the compaction as JSON."""
     shape, fields = await decode_body(app, body, CompactRequest, books)
     validate.check_needs(shape)
+    check_ids(app, shape)
     if not shape.input and shape.previous_response_id is None:
         raise Invalid("Invalid 'input': there is nothing in it to be compacted.", param="input", code="invalid_value")
     engine, owner = app[ENGINE], owner_of(books.caller)

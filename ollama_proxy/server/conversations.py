@@ -12,13 +12,13 @@ import msgspec
 from aiohttp import web
 
 from ..stored import Stored
-from ..translate import conversations, query, validate
+from ..translate import conversations, ids, query, validate
 from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor
 from ..translate.shapes_conversations import CreateConversation, CreateItems, UpdateConversation
 from ..translate.shapes_queries import ItemQuery, ItemsQuery
 from .body import read_body
-from .keys import BOOKS, WALL
+from .keys import BOOKS, ENGINE, WALL
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, new_id, owner_of, sees
@@ -59,9 +59,21 @@ async def append(app: web.Application, id: str, owner: str | None, items: Sequen
 # --- conversations ----------------------------------------------------------------------------------------------------
 
 
+def strict(app: web.Application) -> bool:
+    return app[ENGINE].snapshot.settings.server.strict_ids
+
+
+def id_of(request: web.Request) -> str:
+    """Return the id in the path. Raises Invalid for one that has not the form, where the settings ask for it."""
+    id = request.match_info["conversation_id"]
+    if strict(request.app):
+        ids.check_id("conversation_id", id)
+    return id
+
+
 async def conversation_of(request: web.Request) -> Stored:
     """Return the conversation that the URL names. Raises NotFound."""
-    id, owner = request.match_info["conversation_id"], sees(request)
+    id, owner = id_of(request), sees(request)
     thing = await kept(request.app, lambda objects: objects.get(id, kind=KIND, owner=owner))
     if thing is None:
         raise conversations.not_found(id)
@@ -75,6 +87,8 @@ async def create_conversation(request: web.Request) -> web.Response:
     body = await read_body(request)
     shape, fields = validate.decode(body or b"{}", CreateConversation)
     books.ignored = validate.ignored_keys(fields, CreateConversation)
+    if strict(app):
+        ids.check_items(shape.items or (), "items")
     pieces = conversations.new_items(shape.items or (), lambda prefix: new_id(app, prefix))
     id, created = new_id(app, "conv_"), app[WALL]()
     data = conversations.document(id, created, shape.metadata)
@@ -102,7 +116,7 @@ async def update_conversation(request: web.Request) -> web.Response:
 
 async def delete_conversation(request: web.Request) -> web.Response:
     """DELETE /v1/conversations/{conversation_id}."""
-    id, owner = request.match_info["conversation_id"], sees(request)
+    id, owner = id_of(request), sees(request)
     if not await kept(request.app, lambda objects: objects.remove(id, kind=KIND, owner=owner)):
         raise conversations.not_found(id)
     return json_bytes(conversations.deleted(id))
@@ -118,7 +132,9 @@ async def create_items(request: web.Request) -> web.Response:
     shape, fields = validate.decode(body, CreateItems)
     _, unheard = query.parse(request.query.items(), ItemQuery)
     books.ignored = (*validate.ignored_keys(fields, CreateItems), *unheard)
-    id, owner = request.match_info["conversation_id"], sees(request)
+    id, owner = id_of(request), sees(request)
+    if strict(app):
+        ids.check_items(shape.items, "items")
     pieces = conversations.new_items(shape.items, lambda prefix: new_id(app, prefix))
     there = await kept(app, lambda objects: objects.join(id, kind=KIND, owner=owner, pieces=pieces))
     if there is None:

@@ -12,6 +12,7 @@ from .. import tokens
 from ..errors import Invalid, MethodNotAllowed
 from ..stored import Stored
 from ..translate import query, responses, validate
+from ..translate.ids import check_id
 from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor, write_page
 from ..translate.responses_items import items_of
@@ -24,7 +25,7 @@ from .decoding import decode_body
 from .generate import body_of
 from .keys import BOOKS, ENGINE, RUNS, WORKERS
 from .reply import EventStream, Form, json_bytes, stream
-from .responses_ask import KIND, answered, finished, history_of, keep, missing, prepare, referred, with_files
+from .responses_ask import KIND, answered, check_ids, finished, history_of, keep, missing, prepare, referred, with_files
 from .responses_socket import serve_socket
 from .row import Row
 from .runs import EVENTS, FOLLOWED
@@ -83,9 +84,17 @@ async def send(request: web.Request, frames: AsyncIterator[list[bytes]]) -> web.
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
+def id_of(request: web.Request) -> str:
+    """Return the id in the path. Raises Invalid for one that has not the form, where the settings ask for it."""
+    id = request.match_info["response_id"]
+    if request.app[ENGINE].snapshot.settings.server.strict_ids:
+        check_id("response_id", id)
+    return id
+
+
 async def found(request: web.Request) -> Stored:
     """Return the response of the path. Raises NotFound."""
-    id = request.match_info["response_id"]
+    id = id_of(request)
     thing = await kept(request.app, lambda objects: objects.get(id, kind=KIND, owner=sees(request)))
     if thing is None:
         raise missing(id)
@@ -96,7 +105,7 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     """GET /v1/responses/{id}, as it is or as a stream."""
     asked, request[BOOKS].ignored = query.parse(request.query.items(), ResponseQuery)
     streamed, first = asked.stream, asked.starting_after + 1 if asked.starting_after is not None else 0
-    run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
+    run = request.app[RUNS].get(id_of(request), sees(request))
     if run is not None:
         if streamed:
             return await send(request, run.follow(first))
@@ -130,7 +139,7 @@ async def pieces(frames: list[bytes], first: int) -> AsyncIterator[list[bytes]]:
 
 async def delete_response(request: web.Request) -> web.StreamResponse:
     """DELETE /v1/responses/{id}."""
-    id = request.match_info["response_id"]
+    id = id_of(request)
     owner = sees(request)
     run = request.app[RUNS].get(id, owner)
     if run is not None:
@@ -144,7 +153,7 @@ async def delete_response(request: web.Request) -> web.StreamResponse:
 
 async def cancel_response(request: web.Request) -> web.StreamResponse:
     """POST /v1/responses/{id}/cancel."""
-    run = request.app[RUNS].get(request.match_info["response_id"], sees(request))
+    run = request.app[RUNS].get(id_of(request), sees(request))
     if run is not None:
         await request.app[RUNS].cancel(run)
         return json_bytes(msgspec.json.encode(run.response))
@@ -189,6 +198,7 @@ async def count_input(request: web.Request) -> web.StreamResponse:
     """POST /v1/responses/input_tokens. No model is asked."""
     app, books = request.app, request[BOOKS]
     shape, fields = await decode_body(app, await body_of(request), CountRequest, books)
+    check_ids(app, shape)
     responses.exclusive(shape.previous_response_id, shape.conversation)
     owner = owner_of(books.caller)
     conversation = responses.conversation_id(shape.conversation)

@@ -24,7 +24,7 @@ from ..policy.books import Books
 from ..policy.route import Target
 from ..policy.shorten import shorten
 from ..stored import Piece, Stored
-from ..translate import responses
+from ..translate import ids, responses
 from ..translate.responses_items import canonical, items_of
 from ..translate.responses_write import ResponseWriter
 from ..translate.shapes_responses import ResponsesRequest
@@ -106,6 +106,7 @@ async def prepare(
     in OpenAI's words."""
     shape, fields = await decode_body(app, body, ResponsesRequest, books)
     note_tag(books, shape)
+    check_ids(app, shape)
     responses.check(shape)
     owner = owner_of(books.caller)
     before = await history_of(
@@ -134,6 +135,12 @@ async def prepare(
         prepared.stored = False
         prepared.ask = msgspec.structs.replace(prepared.ask, ignored=(*prepared.ask.ignored, "store"))
     return prepared
+
+
+def check_ids(app: web.Application, shape: msgspec.Struct) -> None:
+    """Check the form of a request's ids, where the settings ask for it. Raises errors.Invalid."""
+    if app[ENGINE].snapshot.settings.server.strict_ids:
+        ids.check_request(shape)
 
 
 async def can_keep(app: web.Application) -> bool:
