@@ -29,6 +29,7 @@ __all__ = [
     "Overloaded",
     "QuotaExceeded",
     "RateLimited",
+    "ServerShutdown",
     "TooLarge",
     "Unauthorized",
     "Unsupported",
@@ -201,6 +202,17 @@ class Overloaded(OproxyError):
     def __init__(self, message: str, *, wait: float, code: str | None = None) -> None:
         super().__init__(message, code=code, headers=retry_headers(wait))
         self.wait = wait
+
+
+class ServerShutdown(Overloaded):
+    """The daemon ends, and the answer did not finish within the grace time: 503."""
+
+    code = "server_shutdown"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is shutting down and could not finish this answer. Please try again.", wait=5.0, code=self.code
+        )
 
 
 def retry_headers(wait: float) -> dict[str, str]:

@@ -40,6 +40,7 @@ from .keys import (
     BLOBS,
     CLERK,
     CLOCK,
+    CUT,
     ENGINE,
     FAILURES,
     KEYRING,
@@ -91,9 +92,9 @@ def build_app(
     say = say or log.info
     app = web.Application(middlewares=[edge], client_max_size=settings.server.max_body)
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
-    app[STARTED] = {"at": wall(), "config": str(loaded.path)}
+    app[LEAVING], app[CUT], app[STARTED] = set(), asyncio.Event(), {"at": wall(), "config": str(loaded.path)}
     app[TASKS], app[WORKERS], app[MEMORY] = Tasks(), Workers(), Memory(budget_of(settings))
-    app[LEAVING], app[FAILURES], app[LOOP_WATCH] = set(), MemoryLimiter(clock), LoopWatch(clock, wall)
+    app[FAILURES], app[LOOP_WATCH] = MemoryLimiter(clock), LoopWatch(clock, wall)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
     app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()
     builder = Builder(env, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "CHUNKS",
     "CLERK",
     "CLOCK",
+    "CUT",
     "ENGINE",
     "FAILURES",
     "KEYRING",
@@ -80,6 +82,8 @@ WORKERS = web.AppKey("workers", Workers)
 LOOP_WATCH: web.AppKey[LoopWatch] = web.AppKey("loop_watch")
 # What is called when the daemon begins to end: connections that would stay open for ever close themselves.
 LEAVING: web.AppKey[set[Callable[[], None]]] = web.AppKey("leaving")
+# Set when the grace time is over: what is cancelled from then on is cut by us.
+CUT = web.AppKey("cut", asyncio.Event)
 RELOADER = web.AppKey("reloader", Reloader)
 SAY: web.AppKey[Callable[[str], None]] = web.AppKey("say")
 # Seconds that only go forward, for durations.

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from ..errors import Internal, Invalid, OproxyError
 from .keys import NEW_ID
 
-__all__ = ["Runner"]
+__all__ = ["Protocol", "Runner"]
 
 NewId = Callable[[], str]
 
@@ -29,6 +29,11 @@ class Protocol(web.RequestHandler):
     def __init__(self, server: web.Server, *, new_id: NewId, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._new_id = new_id
+
+    def cut(self) -> None:
+        """Cancel the request that is being answered; its handler may still tell its client why."""
+        if self._task_handler is not None:
+            self._task_handler.cancel()
 
     def handle_error(
         self,

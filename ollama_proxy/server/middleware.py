@@ -23,6 +23,7 @@ from ..errors import (
     MethodNotAllowed,
     OproxyError,
     Overloaded,
+    ServerShutdown,
     TooLarge,
 )
 from ..policy import limit
@@ -32,6 +33,7 @@ from ..policy.printable import header_text, line_text, utf8_text
 from ..policy.redact import without_keys, without_secrets
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
+from .cutting import is_cut
 from .dialects import dialect_of
 from .door import enter, needs_accounts
 from .groups import group_of
@@ -84,15 +86,16 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     clerk = app[CLERK]
     watch = app[LOOP_WATCH]
     watch.running[books.id] = request
+    response: web.StreamResponse | None = None
     try:
         response = await guarded(request, handler, app[ENGINE].snapshot.settings)
     except OproxyError as exc:
         books.code = exc.code
         response = error_response(exc, request)
-    except (asyncio.CancelledError, ConnectionResetError):
-        # The client left, perhaps while we wrote to it; there is nobody to tell.
-        books.status, books.code = ClientGone.status, ClientGone.code
-        raise
+    except (asyncio.CancelledError, ConnectionResetError) as exc:
+        if (cut := cut_answer(request, exc)) is None:
+            raise
+        response = cut
     except MemoryError:
         # What was read so far is let go with the exception; the others go on.
         books.code = Overloaded.code
@@ -107,7 +110,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         del watch.running[books.id]
         if books.ended - books.started > INTERVAL:
             watch.ended.append(request)
-        if books.status == ClientGone.status:
+        if response is None:
             clerk.close_now(books)
             tell(request, books, b"")
             books.hold.release()
@@ -115,6 +118,23 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await finished(request, response, books)
     finally:
         books.hold.release()
+
+
+def cut_answer(request: web.Request, exc: BaseException) -> web.Response | None:
+    """Return what is answered to a request that was cancelled; None where there is nobody to tell. Notes in the books
+    whether we cut it at the end of the grace time, or the client left."""
+    books = request[BOOKS]
+    if not (isinstance(exc, asyncio.CancelledError) and is_cut(request.app)):
+        # Perhaps while we wrote to it.
+        books.status, books.code = ClientGone.status, ClientGone.code
+        return None
+    error = ServerShutdown()
+    books.status, books.code = error.status, error.code
+    if request.writer.output_size > 0:
+        return None
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
+    return error_response(error, request)
 
 
 async def finished(request: web.Request, response: web.StreamResponse, books: Books) -> web.StreamResponse:

@@ -22,6 +22,7 @@ from ..translate.ollama_front_write import error_line
 from ..translate.ollama_read import ChatReader, CompletionReader
 from ..translate.wire import Reader
 from ..workers import LARGE
+from .cutting import ending
 from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
 from .middleware import error_response
 from .reply import EventStream
@@ -107,12 +108,13 @@ async def streamed(
     out = EventStream(request, type=NDJSON)
     try:
         try:
-            async for data in reply.chunks():
-                observer.feed(data)
-                if rest := renamer.feed(data):
-                    if observer.ended:
-                        await closed(request, observer)
-                    await out.write(rest)
+            with ending(request.app):
+                async for data in reply.chunks():
+                    observer.feed(data)
+                    if rest := renamer.feed(data):
+                        if observer.ended:
+                            await closed(request, observer)
+                        await out.write(rest)
             observer_ended = observer.ended
             observer.flush()
             rest = renamer.flush()

@@ -16,6 +16,7 @@ from ..model import Call
 from ..policy.books import Books
 from ..policy.route import Target
 from ..translate import passthrough
+from .cutting import ending
 from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
 from .reply import EventStream, json_bytes
 from .stored_chat import Keeper
@@ -94,15 +95,16 @@ async def streamed(
     out = EventStream(request)
     try:
         try:
-            async for data in reply.chunks():
-                if books.first is None and observer.first_token:
-                    books.first = request.app[CLOCK]()
-                if passed := observer.feed(data):
-                    if keeper is not None:
-                        keeper.take(passed)
-                    if observer.done:
-                        await closed(request, observer, keeper)
-                    await out.write(passed)
+            with ending(request.app):
+                async for data in reply.chunks():
+                    if books.first is None and observer.first_token:
+                        books.first = request.app[CLOCK]()
+                    if passed := observer.feed(data):
+                        if keeper is not None:
+                            keeper.take(passed)
+                        if observer.done:
+                            await closed(request, observer, keeper)
+                        await out.write(passed)
             if rest := observer.flush():
                 if keeper is not None:
                     keeper.take(rest)

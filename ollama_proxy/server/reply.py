@@ -17,6 +17,7 @@ from aiohttp import web
 from .. import framing
 from ..errors import Internal, OproxyError
 from ..events import Event, Fail
+from .cutting import ending
 from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS
 from .middleware import head
 
@@ -179,12 +180,13 @@ async def relayed(
     """Write what comes. Returns the events of a failure that is to be told in the stream, the Fail last; none if all
     went well. A failure before the head is raised."""
     try:
-        async with aclosing(batches) as source:
-            async for batch in source:
-                if type(batch[-1]) is Fail:
-                    return batch
-                if documents := writer.feed(batch):
-                    await out.write(framed(documents))
+        with ending(request.app):
+            async with aclosing(batches) as source:
+                async for batch in source:
+                    if type(batch[-1]) is Fail:
+                        return batch
+                    if documents := writer.feed(batch):
+                        await out.write(framed(documents))
     except OproxyError as exc:
         if not out.begun:
             raise

@@ -21,6 +21,7 @@ from ..events import Fail
 from ..policy.books import Books
 from ..policy.memory import body_cost
 from ..translate.responses_replay import documents
+from .cutting import ending
 from .dialects import RESPONSES
 from .door import enter
 from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL
@@ -182,14 +183,15 @@ class Socket:
         target = await app[ENGINE].route(prepared.request.model, "chat", books)
         begun = False
         try:
-            async with aclosing(answered(app, prepared, target, books)) as batches:
-                async for batch in batches:
-                    if isinstance(last := batch[-1], Fail):
-                        books.code = last.error.code
-                        return writer.feed(batch)
-                    for document in documents(writer.feed(batch)):
-                        begun = True
-                        await self._send(document)
+            with ending(app):
+                async with aclosing(answered(app, prepared, target, books)) as batches:
+                    async for batch in batches:
+                        if isinstance(last := batch[-1], Fail):
+                            books.code = last.error.code
+                            return writer.feed(batch)
+                        for document in documents(writer.feed(batch)):
+                            begun = True
+                            await self._send(document)
         except OproxyError as exc:
             if not begun:
                 raise

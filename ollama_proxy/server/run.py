@@ -21,8 +21,8 @@ from aiohttp import web
 
 from ..daemon import DaemonError
 from ..tasks import Tasks
-from .keys import LEAVING, TASKS
-from .malformed import Runner
+from .keys import CUT, LEAVING, TASKS
+from .malformed import Protocol, Runner
 
 try:
     import uvloop
@@ -34,7 +34,9 @@ __all__ = ["Ending", "Site", "base_url", "calm", "limit_arenas", "run", "serve_a
 # From malloc.h; and how many arenas there may be.
 M_ARENA_MAX, ARENAS = -8, 2
 # After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
-CUT = 0.1
+LAST = 0.1
+# Seconds in which answers that are cut may say so.
+TOLD = 1.0
 # The longest header and the longest request line (bytes).
 HEADER = 32768
 # Within this time idle connections are closed; what is still open then is a running answer (seconds).
@@ -95,7 +97,7 @@ async def serve_app(
     ending = ending or Ending()
     runner = Runner(
         app,
-        shutdown_timeout=CUT,
+        shutdown_timeout=LAST,
         keepalive_timeout=keepalive,
         # Browsers send the cookies of every port of localhost to each, and their names add up.
         max_field_size=HEADER,
@@ -213,6 +215,13 @@ async def drain(runner: web.AppRunner, grace: float, ending: Ending, leaving: Ca
         if not done.done():
             leaving(len(server.connections))
             await asyncio.wait({done, urgent}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if not done.done() and (cut := runner.app.get(CUT)) is not None:
+            cut.set()
+            for connection in server.connections:
+                if isinstance(connection, Protocol):
+                    connection.cut()
+            # They tell their clients, which must not take the place of those that do not read.
+            await asyncio.wait({done}, timeout=TOLD)
     finally:
         await tasks.aclose()
 
