@@ -270,7 +270,12 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = False
     env_file: Annotated[str, help("A .env file that OPROXY_API_KEYS is read from too.", STAYS)] = ""
     failures: Annotated[
-        int, help("Wrong keys an address may try in a minute before it has to wait; 0: any number.", LOWER_OR_0, ge=0)
+        int,
+        help(
+            "Different wrong keys an address may try in a minute before it must wait; 0: any number.",
+            LOWER_OR_0,
+            ge=0,
+        ),
     ] = 10
 
 

@@ -23,7 +23,7 @@ from ..blobs import Blobs
 from ..clerk import Clerk
 from ..engine import Engine, Snapshot
 from ..jobs import Reloader
-from ..limits import MemoryLimiter
+from ..policy.guesses import Guesses
 from ..policy.memory import Memory
 from ..policy.route import Names
 from ..settings import BackendSettings, Loaded, Settings
@@ -42,7 +42,7 @@ from .keys import (
     CLOCK,
     CUT,
     ENGINE,
-    FAILURES,
+    GUESSES,
     KEYRING,
     LEAVING,
     LOOP_WATCH,
@@ -94,7 +94,7 @@ def build_app(
     app[CLOCK], app[WALL], app[NEW_ID], app[SAY] = clock, wall, new_id, say
     app[LEAVING], app[CUT], app[STARTED] = set(), asyncio.Event(), {"at": wall(), "config": str(loaded.path)}
     app[TASKS], app[WORKERS], app[MEMORY] = Tasks(), Workers(), Memory(budget_of(settings))
-    app[FAILURES], app[LOOP_WATCH] = MemoryLimiter(clock), LoopWatch(clock, wall)
+    app[GUESSES], app[LOOP_WATCH] = Guesses(), LoopWatch(clock, wall)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
     app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()
     builder = Builder(env, clock)

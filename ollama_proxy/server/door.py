@@ -13,13 +13,13 @@ from ..errors import Forbidden, OproxyError, Overloaded, RateLimited, Unauthoriz
 from ..policy import credentials
 from ..policy.address import is_loopback
 from ..policy.books import Books
-from ..policy.limit import Charge, duration
+from ..policy.limit import duration
 from ..policy.printable import utf8_text
 from ..recorder.chunks import Chunks
 from ..settings import Settings
 from ..translate.openapi import Access
 from .accounts import unavailable
-from .keys import BOOKS, CHUNKS, CLERK, FAILURES, KEYRING, RECORDER
+from .keys import BOOKS, CHUNKS, CLERK, CLOCK, GUESSES, KEYRING, RECORDER
 
 __all__ = ["access_of", "enter", "needs_accounts", "note_tag", "restricted"]
 
@@ -50,24 +50,18 @@ def enter(request: web.Request, settings: Settings) -> None:
             request[CHUNKS] = Chunks(books.hold)
     secret = credentials.sent_key(headers)
     strict = settings.auth.mode == "on"
-    keyring = request.app[KEYRING]
-    try:
-        caller = keyring.caller(secret, address)
-        if caller is None and strict and not restricted(path) and not is_open(path):
-            raise stranger(secret, incomplete=keyring.incomplete)
-    except Unauthorized as exc:
-        if strict and not is_open(path):
-            books.caller = Caller(name=credentials.mask(secret or ""), address=address)
-            raise slowed(request, exc, settings, address) from None
-        caller = None
+    admins = restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))
+    caller, error = recognize(request, settings, secret, address, decides=strict or admins)
     if caller is None:
         caller = Caller(name=credentials.mask(secret) if secret else "", address=address)
     books.caller = caller
+    if error is not None and strict and not is_open(path):
+        raise error
     books.tag = utf8_text(headers.get("x-oproxy-tag", "")[:200])
     if caller.key is not None:
         credentials.check_endpoint(caller.key, path)
-    if not caller.admin and (restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))):
-        refuse_stranger(request, caller, secret, settings)
+    if admins and not caller.admin:
+        refuse_stranger(path, caller, error, settings)
     if books.endpoint:
         request.app[CLERK].ready()
 
@@ -101,14 +95,44 @@ def restricted(path: str) -> bool:
     return path.startswith(ADMIN)
 
 
-def refuse_stranger(request: web.Request, caller: Caller, secret: str | None, settings: Settings) -> None:
-    """Refuse what is an administrator's, unless nobody is asked for a key and this machine itself asks."""
-    always = request.path.startswith(ALWAYS)
-    if settings.auth.mode == "off" and not always and is_loopback(caller.address):
+def recognize(
+    request: web.Request, settings: Settings, secret: str | None, address: str, *, decides: bool
+) -> tuple[Caller | None, OproxyError | None]:
+    """Return whose key was sent, None for none of ours, and what is to be told to who has none. `decides`: the key
+    opens something here, so that an address may try only so many."""
+    keyring = request.app[KEYRING]
+    error: OproxyError | None = None
+    try:
+        caller = keyring.caller(secret, address)
+        if caller is None and decides:
+            error = stranger(secret, incomplete=keyring.incomplete)
+    except Unauthorized as exc:
+        caller, error = None, exc
+    limit = settings.auth.failures
+    # Nobody guesses the daemon's own token, and its commands must work while somebody else guesses keys.
+    if not decides or not secret or not limit or (caller is not None and caller.key is None):
+        return caller, error
+    guesses, now = request.app[GUESSES], request.app[CLOCK]()
+    if caller is not None and caller.key is not None:
+        wait = guesses.right(address, caller.key.id, limit=limit, now=now)
+    else:
+        wait = guesses.wrong(address, credentials.digest(secret), limit=limit, now=now)
+    if not wait:
+        return caller, error
+    return None, RateLimited(
+        "Too many invalid API keys were tried from your address. Until it may try again, only keys that have worked "
+        f"from there before are accepted. Please try again in {duration(wait)}.",
+        wait=wait,
+    )
+
+
+def refuse_stranger(path: str, caller: Caller, error: OproxyError | None, settings: Settings) -> None:
+    """Refuse what is an administrator's, unless nobody is asked for a key and this machine itself asks. `error` is
+    what is told to who has no key."""
+    if settings.auth.mode == "off" and not path.startswith(ALWAYS) and is_loopback(caller.address):
         return
-    if caller.key is None:
-        error = stranger(secret, incomplete=request.app[KEYRING].incomplete)
-        raise slowed(request, error, settings, caller.address) if isinstance(error, Unauthorized) else error
+    if error is not None:
+        raise error
     raise Forbidden(
         "You have insufficient permissions for this operation: it needs an API key with admin right "
         "(`oproxy keys create NAME --admin`).",
@@ -122,21 +146,6 @@ def stranger(secret: str | None, *, incomplete: bool) -> Unauthorized | Overload
     if not secret:
         return credentials.missing()
     return unavailable() if incomplete else credentials.incorrect(secret)
-
-
-def slowed(request: web.Request, error: Unauthorized, settings: Settings, address: str) -> OproxyError:
-    """Count a failure of an address; return what it is told: the error, or that it has to wait."""
-    limit = settings.auth.failures
-    if not limit:
-        return error
-    charge = Charge(f"failures:{address}", "rpm", limit, 60.0, 1.0)
-    verdict = request.app[FAILURES].admit_now([charge])
-    if verdict.refused is None or verdict.wait is None:
-        return error
-    return RateLimited(
-        f"Too many requests with an invalid API key from your address. Please try again in {duration(verdict.wait)}.",
-        wait=verdict.wait,
-    )
 
 
 def endpoint_of(request: web.Request) -> str:

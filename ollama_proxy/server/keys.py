@@ -14,8 +14,8 @@ from ..clerk import Clerk
 from ..engine import Engine
 from ..jobs import Reloader
 from ..keyring import Keyring
-from ..limits import MemoryLimiter
 from ..policy.books import Books
+from ..policy.guesses import Guesses
 from ..policy.memory import Memory
 from ..recorder import Recorder
 from ..recorder.chunks import Chunks
@@ -38,7 +38,7 @@ __all__ = [
     "CLOCK",
     "CUT",
     "ENGINE",
-    "FAILURES",
+    "GUESSES",
     "KEYRING",
     "LEAVING",
     "LOOP_WATCH",
@@ -62,7 +62,7 @@ CLERK = web.AppKey("clerk", Clerk)
 MEMORY = web.AppKey("memory", Memory)
 KEYRING = web.AppKey("keyring", Keyring)
 # Wrong keys by address.
-FAILURES = web.AppKey("failures", MemoryLimiter)
+GUESSES = web.AppKey("guesses", Guesses)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 # The bytes of files.
 BLOBS = web.AppKey("blobs", Blobs)

@@ -140,16 +140,65 @@ async def test_what_a_load_balancer_asks_needs_no_key(door: Door) -> None:
         assert response.status == 204
 
 
-async def test_an_address_that_guesses_keys_has_to_wait(start_proxy: Start, ollama: FakeOllama) -> None:
+async def test_an_address_that_guesses_keys_has_to_wait_and_learns_nothing(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    text = config(ollama.url, f"{ON}failures = 3\n")
+    proxy = await start_proxy(text, control=WORD, env={"OPROXY_API_KEYS": "weak=hunter2,mine=hunter3"})
+    async with aiohttp.ClientSession(proxy.url) as http:
+        door = Door(proxy, http)
+        made = await door.make()
+        admin = await door.make(name="admin", admin=True)
+        assert (await door.chat(made["key"]))[0] == 200
+        assert [(await door.chat(f"hunter{n}"))[0] for n in range(4, 8)] == [401, 401, 401, 429]
+        # What opens and what does not are told in the same words, of whatever kind the key is, and wherever.
+        for path in ("/v1/models", "/oproxy/keys", "/v1/organization/admin_api_keys", "/api/tags"):
+            told = []
+            for key in ("hunter2", "hunter9", admin["key"], "sk-oproxy-" + "a" * 40):
+                status, body, headers = await door.ask("GET", path, None, key)
+                assert 1 <= int(headers["retry-after"]) <= 20
+                told.append((status, str(body).partition("try again in")[0], sorted(headers)))
+            assert told[0][0] == 429
+            assert all(each == told[0] for each in told), path
+        for key in (admin["key"], "sk-wrong"):
+            assert set((await door.ask("GET", "/v1/health", None, key))[1]) == {"status", "version"}
+        # Who had a key before goes on, and so do those who send none, the same wrong one, or the daemon's own token.
+        assert (await door.chat(made["key"]))[0] == 200
+        assert (await door.chat())[0] == 401
+        assert (await door.chat("hunter4"))[0] == 401
+        assert (await door.ask("GET", "/oproxy/models", None, WORD))[0] == 200
+
+
+async def test_a_client_with_an_old_key_and_one_without_block_nobody(start_proxy: Start, ollama: FakeOllama) -> None:
     proxy = await start_proxy(config(ollama.url, f"{ON}failures = 3\n"), control=WORD)
     async with aiohttp.ClientSession(proxy.url) as http:
         door = Door(proxy, http)
         made = await door.make()
-        assert [(await door.chat(f"sk-guess-{n}"))[0] for n in range(4)] == [401, 401, 401, 429]
-        status, body, headers = await door.chat("sk-guess-again")
-        assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert 1 <= int(headers["retry-after"]) <= 20
-        assert (await door.chat(made["key"]))[0] == 200, "who has a key is not locked out by others"
+        assert [(await door.chat(key))[0] for key in ("sk-old", None) * 8] == [401] * 16
+        assert (await door.chat(made["key"]))[0] == 200
+
+
+async def test_guesses_at_an_open_door_count_too(start_proxy: Start, ollama: FakeOllama) -> None:
+    """/v1/health answers everybody, and tells an administrator more."""
+    proxy = await start_proxy(config(ollama.url, f"{ON}failures = 3\n"), control=WORD)
+    async with aiohttp.ClientSession(proxy.url) as http:
+        door = Door(proxy, http)
+        admin = await door.make(admin=True)
+        assert [(await door.ask("GET", "/v1/health", None, f"sk-{n}"))[0] for n in range(9)] == [200] * 9
+        assert set((await door.ask("GET", "/v1/health", None, admin["key"]))[1]) == {"status", "version"}
+        assert (await door.chat(admin["key"]))[0] == 429
+
+
+async def test_with_auth_off_a_guesser_of_admin_keys_has_to_wait_and_others_do_not(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start_proxy(config(ollama.url, "[auth]\nfailures = 3\n"), control=WORD, books=True)
+    async with aiohttp.ClientSession(proxy.url) as http:
+        door = Door(proxy, http)
+        admin = await door.make(admin=True)
+        assert [(await door.ask("GET", "/oproxy/keys", None, f"sk-{n}"))[0] for n in range(4)] == [401, 401, 401, 429]
+        assert (await door.ask("GET", "/oproxy/keys", None, admin["key"]))[0] == 429
+        assert [(await door.chat(f"any-{n}"))[0] for n in range(12)] == [200] * 12
 
 
 async def test_with_auth_off_everybody_is_let_in_and_named(start_proxy: Start, ollama: FakeOllama) -> None:
