@@ -73,8 +73,11 @@ def parse_shape(request: wire.CountTokensRequest, fields: Mapping[str, msgspec.R
 
 
 def rough_count(ask: Ask) -> int:
-    """Return how many tokens a prompt may have, by its length alone: four letters each."""
-    return 1 + sum(len(part.text) for message in ask.messages for part in message.parts if isinstance(part, Text)) // 4
+    """Return how many tokens a prompt may have, by its length alone: four letters each, and a few for each message."""
+    letters = sum(len(part.text) for message in ask.messages for part in message.parts if isinstance(part, Text))
+    for tool in ask.tools:
+        letters += len(tool.name) + len(tool.description or "") + len(msgspec.json.encode(tool.parameters or {}))
+    return 3 + 4 * len(ask.messages) + letters // 4
 
 
 def thoughts_of(request: wire.CountTokensRequest) -> Thoughts:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ollama_proxy import model as hub
+from ollama_proxy import tokens
 from ollama_proxy.errors import (
     ContextTooLong,
     Invalid,
@@ -491,3 +492,10 @@ def test_results_come_before_what_is_said_beside_them() -> None:
     ask = parse(USER, assistant(use), user(text("note"), result, text("and more")))
     assert [message.role for message in ask.messages] == ["user", "assistant", "tool", "user"]
     assert ask.messages[3].parts == (hub.Text("note"), hub.Text("and more"))
+
+
+def test_a_rough_count_is_near_the_estimate() -> None:
+    text = "The quick brown fox jumps over the lazy dog, and then it goes on to the next field. " * 50
+    tool = {"name": "look", "description": text, "input_schema": {"type": "object", "properties": {"a": {}}}}
+    for asked in (parse(USER), parse({"role": "user", "content": text}, tools=[tool])):
+        assert messages.rough_count(asked) == pytest.approx(tokens.estimate(asked), rel=0.4)
