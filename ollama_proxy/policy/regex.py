@@ -11,11 +11,12 @@ Never matches a text, and never raises for a pattern that it does not understand
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Written", "write"]
+__all__ = ["Written", "plain", "write"]
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -43,6 +44,7 @@ CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "v": 0x0B, "a": 0x07, "e
 HEX = {"x": 2, "u": 4, "U": 8}
 # The characters that stand in a JSON string only after a backslash, and what is written after it.
 ESCAPED = {0x22: r"\x22", 0x5C: r"\x5C", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0x09: "t"}
+LARGE = re.compile(r"\\U([0-9A-F]{8})")
 BARE: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, TOP))
 
 
@@ -83,6 +85,24 @@ def write(pattern: str, *, shortest: int = 0, longest: int | None = None) -> Wri
     if not text:
         return Written("", parser.exact and writer.exact, sized)
     return Written(f"^{text}$", parser.exact and writer.exact, sized)
+
+
+def plain(pattern: str) -> str | None:
+    r"""Return `pattern` in the syntax that all dialects have in common, None where it cannot be read.
+
+    JavaScript without its `u` flag takes `[\w-.]`, `a{` and `[^]`, which others refuse. It never takes less than the
+    original: what is left out (look-around, back references) is not checked then.
+    """
+    if len(pattern) > PATTERN:
+        return None
+    try:
+        frames = list(_framed(_Parser(pattern).parse(), ALTERNATIVES))
+        writer = _Writer(json=False)
+        alternatives = [writer.frame(frame) for frame in frames]
+    except _Unwritable:
+        return None
+    text = "" if "" in alternatives else "|".join(alternatives)
+    return text if len(text) <= LONGEST else None
 
 
 # --- the tree ---------------------------------------------------------------------------------------------------------
@@ -540,12 +560,18 @@ def _fitted(frame: _Frame, shortest: int, longest: int | None) -> _Frame | None:
 
 
 class _Writer:
-    """Writes nodes. `exact` is whether no bound was loosened and no anchor left out."""
+    """Writes nodes, for the text within JSON's quotation marks or, without `json`, for the text itself. `exact` is
+    whether no bound was loosened and no anchor left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: bool = True) -> None:
+        self._chars = _chars if json else _plain_chars
+        self._json = json
         self.exact = True
 
     def frame(self, frame: _Frame) -> str:
+        if not self._json:
+            inside = "".join(self._item(item)[0] for item in frame.items)
+            return ("^" if frame.start else "") + inside + ("$" if frame.end else "")
         anything = f"{_chars(ANY)}*"
         inside = "".join(self._item(item)[0] for item in frame.items)
         if not inside and not (frame.start and frame.end):
@@ -556,7 +582,7 @@ class _Writer:
         """Return a node's text and how many characters' rules it stands for."""
         match node:
             case _Chars(ranges=ranges):
-                return _chars(ranges), 1
+                return self._chars(ranges), 1
             case _Edge():
                 self.exact = False
                 return "", 0
@@ -635,6 +661,18 @@ def _chars(ranges: Ranges) -> str:
     if not choices:
         raise _Unwritable
     return choices[0] if len(choices) == 1 and bare else f"({'|'.join(choices)})"
+
+
+def _plain_chars(ranges: Ranges) -> str:
+    if not ranges:
+        raise _Unwritable
+    # Beyond 16 bits a code stands in braces; eight digits are GBNF's alone.
+    written = "".join(map(_range, ranges))
+    return f"[{re.sub(LARGE, _braced, written)}]"
+
+
+def _braced(found: re.Match[str]) -> str:
+    return f"\\u{{{int(found[1], 16):X}}}"
 
 
 def _range(bounds: tuple[int, int]) -> str:

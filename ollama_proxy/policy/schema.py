@@ -15,6 +15,7 @@ from ..errors import Invalid
 from ..events import Event, Finish, Note, Text, ToolDelta, ToolStart
 from ..model import Format, Tool
 from ..strict import faults
+from . import regex
 from .unfold import Unfolding, Unsound
 
 __all__ = ["Checker", "SchemaCheck", "ToolCheck", "check_format", "check_schema", "check_tools"]
@@ -31,6 +32,9 @@ DRAFTS: Mapping[str, Any] = {
     "draft-07": jsonschema_rs.Draft7Validator,
     "2019-09": jsonschema_rs.Draft201909Validator,
 }
+# What the validator says of a pattern that it cannot read, and the keywords in which a pattern is none.
+NO_PATTERN = 'is not a "regex"'
+DATA = ("const", "enum", "default", "examples")
 # A pattern that would take long to try is given up.
 PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
 
@@ -45,7 +49,7 @@ class Checker:
         # The name of the draft and the schema's own address are not needed any more, and would be looked up.
         bare = {key: value for key, value in schema.items() if key not in ("$schema", "$id", "id")}
         try:
-            self._validator = draft(bare, retriever=_refuse, pattern_options=PATTERNS)
+            self._validator = _validator(draft, bare)
         except jsonschema_rs.ValidationError as exc:
             raise Unsound(tuple(exc.instance_path), f"{exc.message[:MESSAGE].rstrip('.')}.") from None
         except (ValueError, jsonschema_rs.ReferencingError) as exc:
@@ -126,6 +130,47 @@ def check_schema(
         place = "" if exc.message.startswith("schema must") else f"In context={exc.path!r}, "
         raise Invalid(f"Invalid schema for {what}: {place}{exc.message}", param=param, code=code) from None
     return checker
+
+
+def _validator(draft: Any, schema: Mapping[str, Json]) -> Any:
+    """Return a validator. Raises what `draft` raises."""
+    try:
+        return draft(schema, retriever=_refuse, pattern_options=PATTERNS)
+    except jsonschema_rs.ValidationError as exc:
+        mended = _with_plain_patterns(schema) if NO_PATTERN in exc.message else schema
+        if mended == schema:
+            raise
+        try:
+            return draft(mended, retriever=_refuse, pattern_options=PATTERNS)
+        except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+            raise exc from None
+
+
+def _with_plain_patterns(schema: Json) -> Json:
+    """Return a schema with its patterns in a syntax that the validator takes, where it does not take their own."""
+    match schema:
+        case dict():
+            out: dict[str, Json] = {}
+            for key, value in schema.items():
+                if key == "pattern" and isinstance(value, str):
+                    out[key] = _plain(value)
+                elif key == "patternProperties" and isinstance(value, dict):
+                    out[key] = {_plain(name): _with_plain_patterns(each) for name, each in value.items()}
+                else:
+                    out[key] = value if key in DATA else _with_plain_patterns(value)
+            return out
+        case list():
+            return [_with_plain_patterns(each) for each in schema]
+    return schema
+
+
+def _plain(pattern: str) -> str:
+    try:
+        jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=PATTERNS)
+    except (ValueError, jsonschema_rs.ValidationError):
+        written = regex.plain(pattern)
+        return pattern if written is None else written
+    return pattern
 
 
 def _refuse(uri: str) -> Json:

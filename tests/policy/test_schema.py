@@ -11,6 +11,7 @@ from ollama_proxy.errors import Invalid
 from ollama_proxy.events import Event, Finish, Note, Text, ToolDelta, ToolStart
 from ollama_proxy.model import Format, Tool
 from ollama_proxy.policy.schema import Checker, SchemaCheck, ToolCheck, check_format, check_schema, check_tools
+from ollama_proxy.policy.unfold import Unsound
 
 
 def obj(**properties: Any) -> dict[str, Any]:
@@ -224,3 +225,46 @@ def test_arguments_that_do_not_fit_are_noted_by_function() -> None:
     assert out == events
     assert isinstance(note, Note)
     assert note.values["tool_miss"] == "f: a: 2 is less than the minimum of 3"
+
+
+# --- patterns as JavaScript has them ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (r"^[\w-\.]+@([\w-]+\.)+[\w-]{2,4}$", ["a.b-c@d.org"], ["a@b", "@b.org"]),
+        (r"^[a-\d]$", ["a", "-", "7"], ["b"]),
+        ("^a{$", ["a{"], ["a"]),
+        ("^a{,3}$", ["a{,3}"], ["aa"]),
+        ("^[^]$", ["x", "\n"], [""]),
+        (r"^\0$", ["\0"], ["0"]),
+        (r"^[\b]$", ["\b"], ["b"]),
+        (r"^\uD83D\uDE00$", ["😀"], ["a"]),
+        (r"^(?<q>'|\")x\k<q>$", ["'x'", "'x\""], ["x"]),
+        ("^.{1,100000}$", ["a", "a" * 2000], [""]),
+        (r"a|^[\w-.]$", ["xax", "-"], ["bb"]),
+    ],
+)
+def test_a_pattern_that_only_javascript_reads_is_checked_too(pattern: str, good: list[str], bad: list[str]) -> None:
+    checker = Checker({"type": "string", "pattern": pattern})
+    assert [text for text in good if checker.miss_value(text) is not None] == []
+    assert [text for text in bad if checker.miss_value(text) is None] == []
+
+
+def test_names_of_members_may_be_such_patterns() -> None:
+    checker = Checker({"patternProperties": {r"^[\w-.]+$": {"type": "integer"}}, "additionalProperties": False})
+    assert checker.miss_value({"a-b": 1}) is None
+    assert checker.miss_value({"a-b": "x"}) is not None
+    assert checker.miss_value({"a b": 1}) is not None
+
+
+def test_data_that_looks_like_a_pattern_is_left_alone() -> None:
+    checker = Checker({"properties": {"a": {"const": {"pattern": "[^]"}}, "b": {"pattern": "[^]"}}})
+    assert checker.miss_value({"a": {"pattern": "[^]"}, "b": "x"}) is None
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a", "*", "a{3,1}", "(?<=a"])
+def test_what_is_no_pattern_anywhere_is_refused(pattern: str) -> None:
+    with pytest.raises(Unsound, match="is not a"):
+        Checker({"type": "string", "pattern": pattern})
