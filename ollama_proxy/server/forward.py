@@ -18,6 +18,7 @@ from ..model import Call
 from ..policy import credentials
 from ..policy.books import Books
 from ..policy.options import is_glob
+from ..policy.redact import without_keys
 from ..settings import Settings
 from ..translate.forward import OBSERVED, AnswerObserver, answer_headers, named_model, renamed, request_headers
 from ..translate.multipart import FieldFinder, boundary_of
@@ -194,7 +195,7 @@ class Answer:
             books.code = exc.code
             await self._close()
             if self._observer.streams and (not last or last.endswith((b"\n\n", b"\r\n\r\n"))):
-                await response.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+                await response.write(b"data: " + without_keys(msgspec.json.encode(exc.body())) + b"\n\n")
             elif request.transport is not None:
                 # Whoever reads it must not take it for whole.
                 request.transport.abort()

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from ..errors import Internal, Invalid, OproxyError
+from ..policy.redact import without_keys
 from .keys import NEW_ID
 
 __all__ = ["Protocol", "Runner"]
@@ -95,7 +96,7 @@ def refusal(status: int, message: str, new_id: NewId) -> web.Response:
         error = Invalid(f"We could not read your HTTP request{f': {said}' if said else ''}.")
     return web.Response(
         status=status,
-        body=msgspec.json.encode(error.body()),
+        body=without_keys(msgspec.json.encode(error.body())),
         content_type="application/json",
         headers={"x-request-id": id, "openai-version": "2020-10-01", "server": "oproxy"},
     )

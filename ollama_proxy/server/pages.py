@@ -6,6 +6,7 @@ from aiohttp import web
 
 from .. import __version__, assets
 from ..errors import NotFound
+from ..policy.printable import header_text
 from ..translate import openapi
 
 __all__ = ["DOCUMENT", "asset", "description", "docs", "landing"]
@@ -43,7 +44,7 @@ async def landing(request: web.Request) -> web.Response:
     """Say what this is and what to do next, as plain text. Ollama's own clients get the words they look for."""
     if request.headers.get("user-agent", "").lower().startswith("ollama"):
         return web.Response(text="Ollama is running")
-    base = f"{request.scheme}://{request.host}"
+    base = f"{request.scheme}://{header_text(request.host)}"
     return web.Response(text=LANDING.format(version=__version__, base=base))
 
 

@@ -14,6 +14,7 @@ from ..backends.base import Reply
 from ..errors import OproxyError
 from ..model import Call
 from ..policy.books import Books
+from ..policy.redact import without_keys
 from ..policy.route import Target
 from ..translate import passthrough
 from .cutting import ending
@@ -115,7 +116,7 @@ async def streamed(
                 raise
             books.code = exc.code
             await closed(request, observer)
-            await out.write(b"data: " + msgspec.json.encode(exc.body()) + b"\n\n")
+            await out.write(b"data: " + without_keys(msgspec.json.encode(exc.body())) + b"\n\n")
         await closed(request, observer)
         return await out.end()
     finally:

@@ -20,6 +20,7 @@ from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
 from ..policy.memory import body_cost
+from ..policy.redact import without_keys
 from ..translate.responses_replay import documents
 from .cutting import ending
 from .dialects import RESPONSES
@@ -113,7 +114,8 @@ class Socket:
     async def refuse(self, error: OproxyError) -> None:
         """Tell an error in the form that WebSockets have for it."""
         told = RESPONSES.body(error, "")["error"]
-        await self._send(msgspec.json.encode({"type": "error", "status": error.status, "error": told}))
+        data = msgspec.json.encode({"type": "error", "status": error.status, "error": told})
+        await self._send(without_keys(data))
 
     async def _send(self, document: bytes) -> None:
         await self._ws.send_str(document.decode())

@@ -175,3 +175,10 @@ async def test_a_console_that_cannot_be_written_has_no_bearing_on_the_answer(
         assert len(recorded(proxy)) == 1
     finally:
         await runner.cleanup()
+
+
+async def test_the_first_page_answers_under_any_name_that_is_let_in(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start_proxy(config(ollama.url, '[server]\nallowed_hosts = ["*"]\n'))
+    for host in (b"x\xff", b"<script>", b"a b"):
+        status, body, _ = await send(proxy, b"GET /", [b"host: " + host], b"")
+        assert status < 500, body
