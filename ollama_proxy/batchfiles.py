@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from .policy.batch import Counts, Fault, Usage
-from .private import open_private
+from .private import make_folder, open_private
 from .store.lock import taken
 from .translate import batches
 from .translate.batches import Checker, Problem
@@ -246,7 +246,7 @@ def publish(part: Path, place: Path) -> bool:
     """Bring a part to the place of a finished file; return whether that file is there, also if it was brought
     before."""
     if part.is_file() and part.stat().st_size:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(place.parent)
         part.replace(place)
     return place.is_file()
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from .errors import InsufficientStorage, Overloaded
+from .private import make_folder
 
 if sys.platform != "win32":
     import fcntl
@@ -217,7 +218,7 @@ class Sink:
     def _opened(self) -> BinaryIO:
         while self._file is None:
             folder = self._path.parent
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             number, name = tempfile.mkstemp(prefix=f"{self._path.name}.", suffix=UNFINISHED, dir=folder)
             file = os.fdopen(number, "wb")
             if sys.platform != "win32":

