@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from ..errors import Invalid
+from .piecewise import decode_pieces
 from .wording import SHOWN, bare_of, expected_of, got, invalid_value, join, missing, one_of, show, wrong_type
 
 __all__ = [
@@ -38,6 +39,9 @@ BAD_JSON = (
     "figuring out how to fix this, please contact us through our help center at help.openai.com.)"
 )
 
+# Bodies larger than this are decoded in pieces, in a thread: a little slower, but others go on meanwhile (bytes).
+LARGE = 2 * 1024 * 1024
+
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 # RecursionError: nested too deep. ValueError: not UTF-8, or a number with thousands of digits.
@@ -50,7 +54,8 @@ def decode(body: bytes, struct: type[S]) -> tuple[S, dict[str, msgspec.Raw]]:
     try:
         if not body.isascii():
             body.decode()  # msgspec leaves strings under unknown keys unchecked
-        return _decoder(struct).decode(body), _KEYS.decode(body)
+        fields = _KEYS.decode(body)
+        return decode_pieces(body, struct) if len(body) > LARGE else _decoder(struct).decode(body), fields
     except _BROKEN as exc:
         cause = exc
     try:
@@ -174,7 +179,7 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
     """Find out what is wrong with a body that `struct` did not take."""
     try:
         body.decode()
-        value = _ANY.decode(body)
+        value = _any(body)
     except _BROKEN:
         return Invalid(BAD_JSON)
     value = _integers(_type(struct), value)
@@ -191,10 +196,14 @@ def _explain(body: bytes, struct: type[msgspec.Struct], cause: Exception) -> Inv
 # --- whole numbers --------------------------------------------------------------------------------------------------
 
 
+def _any(body: bytes) -> Any:
+    return decode_pieces(body, Any) if len(body) > LARGE else _ANY.decode(body)
+
+
 def _with_integers(body: bytes, struct: type[msgspec.Struct]) -> bytes | None:
     """Return a body with integers in place of whole numbers that are written as decimals; None if there are none."""
     body.decode()
-    value = _ANY.decode(body)
+    value = _any(body)
     mended = _integers(_type(struct), value)
     return msgspec.json.encode(mended) if mended is not value else None
 

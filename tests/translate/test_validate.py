@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.errors import Invalid
-from ollama_proxy.translate import chat
+from ollama_proxy.translate import chat, validate
 from ollama_proxy.translate.shapes import ChatRequest, CompletionRequest, EmbeddingRequest
 from ollama_proxy.translate.shapes_batches import BatchRequest, OutputExpiry
 from ollama_proxy.translate.shapes_messages import MessagesRequest
@@ -429,3 +429,34 @@ def test_a_closed_shape_names_what_it_does_not_know() -> None:
     error = refusal({"name": "a", "globs": "x"}, Closed)
     assert error.message == "Invalid type for 'globs': expected an array of strings, but got a string instead."
     assert decode(b'{"name": "a", "globs": ["x"]}', Closed)[0].globs == ("x",)
+
+
+PADDING = b',"padding":"' + b"x" * validate.LARGE + b'"}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}',
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":5.0}',
+        b'{"model":"m","messages":[{"role":"user","content":7}]}',
+        b'{"model":"m","messages":[{"role":"nobody","content":"Hi"}]}',
+        b'{"model":"m","messages":[]}',
+        b'{"model":"m"}',
+        b'{"messages":[{"role":"user","content":"Hi"}]}',
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"stop":["a","b","c","d","e"]}',
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"temperature":3}',
+        b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}',
+        b'{"model":"m","messages":[{"role":"user","content":"Hi"}]]}',
+    ],
+)
+def test_a_large_body_is_judged_like_a_small_one(body: bytes) -> None:
+    def judged(body: bytes) -> object:
+        try:
+            shape, fields = validate.decode(body, ChatRequest)
+        except Invalid as exc:
+            return exc.message, exc.param, exc.code
+        fields.pop("padding", None)
+        return shape, {name: bytes(raw) for name, raw in fields.items()}
+
+    assert judged(body[:-1] + PADDING) == judged(body)
