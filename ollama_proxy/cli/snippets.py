@@ -142,13 +142,15 @@ def claude_code(facts: Facts) -> Snippet:
         "ANTHROPIC_AUTH_TOKEN": facts.key,
         **dict.fromkeys(CLAUDE_MODELS, facts.model),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(facts.output),
-        # Without it, Claude Code assumes 1,000,000 tokens for a model that it does not know, and compacts the
-        # conversation only after we have refused a prompt that is too long.
-        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(facts.window),
         # A line at the start of every prompt that is different each time: the model would read the whole prompt again.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
+    if facts.window >= AGENT_WINDOW:
+        # Without it, Claude Code assumes 1,000,000 tokens for a model that it does not know, and compacts the
+        # conversation only after a prompt was refused as too long. With a window that its own instructions fill, it
+        # would refuse every question itself.
+        env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(facts.window)
     if facts.ca:
         env["NODE_EXTRA_CA_CERTS"] = facts.ca
     notes = [
