@@ -19,7 +19,9 @@ __all__ = [
     "allows",
     "check_endpoint",
     "check_model",
+    "cut_short",
     "digest",
+    "env_keys",
     "incorrect",
     "mask",
     "missing",
@@ -150,3 +152,21 @@ def named_keys(text: str) -> dict[str, str]:
         if secret.strip():
             out[name.strip()] = secret.strip()
     return out
+
+
+def env_keys(text: str) -> str | None:
+    """Return what a .env file says of OPROXY_API_KEYS, None if it says nothing of it: also where it breaks off before
+    the first key."""
+    found: list[str] = []
+    for line in text.splitlines(keepends=True):
+        name, is_set, value = line.strip().removeprefix("export ").partition("=")
+        keys = value.strip().strip("'\"")
+        if is_set and name.strip() == "OPROXY_API_KEYS" and (keys or line.endswith(("\n", "\r"))):
+            found.append(keys)
+    return ",".join(found) if found else None
+
+
+def cut_short(before: str, after: str) -> bool:
+    """Return whether keys are the beginning of those before and end within one: what is left of it must not open."""
+    rest = before[len(after) :]
+    return after != "" and before.startswith(after) and rest != "" and rest[0] != "," and after[-1] != ","

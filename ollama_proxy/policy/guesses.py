@@ -30,7 +30,7 @@ class Guesses:
         self._tried: dict[tuple[str, str], None] = {}
 
     def right(self, address: str, key: str, *, limit: int, now: float) -> float:
-        """Look at a right key by its id."""
+        """Look at a right key by its digest."""
         place = place_of(address)
         if (place, key) in self._worked:
             return 0.0

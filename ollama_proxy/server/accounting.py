@@ -31,7 +31,8 @@ from ..spend import Spend
 from ..store import StoreError
 from ..store.spent import spent
 from .accounts import Accounts
-from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEYRING, RECORDER, SAY, TASKS, WALL, WORKERS
+from .key_file import KeyFile
+from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, KEY_FILE, KEYRING, RECORDER, SAY, TASKS, WALL, WORKERS
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -64,7 +65,8 @@ def data_folder() -> Path:
 def prepare(app: web.Application, settings: Settings, env: Mapping[str, str], control: str, *, eager: bool) -> None:
     """Put the keyring and the recorder in their places; the database is opened later."""
     app[ACCOUNTS] = Accounts(eager=eager)
-    app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(settings, env))
+    app[KEY_FILE] = KeyFile()
+    app[KEYRING] = Keyring(wall=app[WALL], control=control, given=given_keys(app, settings, env))
     if settings.logs.requests:
         app[RECORDER] = Recorder(folder_of(settings.logs.folder), **recorder_options(settings))
 
@@ -243,7 +245,7 @@ def configure(app: web.Application, settings: Settings, env: Mapping[str, str]) 
     clerk.configure(settings)
     clerk.gate.configure(settings.limits)
     clerk.gate.spend.configure(settings.budget)
-    app[KEYRING].give(given_keys(settings, env))
+    app[KEYRING].give(given_keys(app, settings, env))
     options = recorder_options(settings)
     if (recorder := app.get(RECORDER)) is not None:
         recorder.configure(**options)
@@ -252,21 +254,9 @@ def configure(app: web.Application, settings: Settings, env: Mapping[str, str]) 
             handler.configure(**{name: options[name] for name in ("max_size", "max_age", "max_files", "max_total")})
 
 
-def given_keys(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+def given_keys(app: web.Application, settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """Return the keys of the environment and of the .env file that the settings name."""
-    found: dict[str, str] = {}
-    if settings.auth.env_file:
-        path = Path(settings.auth.env_file).expanduser()
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
-            log.warning("the keys of %s could not be read: %s", path, exc)
-            lines = []
-        for line in lines:
-            name, _, value = line.strip().removeprefix("export ").partition("=")
-            if name.strip() == "OPROXY_API_KEYS":
-                found |= named_keys(value.strip().strip("'\""))
-    return found | named_keys(env.get("OPROXY_API_KEYS", ""))
+    return named_keys(app[KEY_FILE].read(settings.auth.env_file)) | named_keys(env.get("OPROXY_API_KEYS", ""))
 
 
 def spent_of(app: web.Application) -> Callable[[str, float], tuple[int, int, int] | None]:

@@ -114,7 +114,7 @@ def recognize(
         return caller, error
     guesses, now = request.app[GUESSES], request.app[CLOCK]()
     if caller is not None and caller.key is not None:
-        wait = guesses.right(address, caller.key.id, limit=limit, now=now)
+        wait = guesses.right(address, caller.key.digest, limit=limit, now=now)
     else:
         wait = guesses.wrong(address, credentials.digest(secret), limit=limit, now=now)
     if not wait:

@@ -12,7 +12,7 @@ from aiohttp import web
 from .. import __version__
 from ..backends.fleet import Member
 from ..policy.address import is_loopback
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LOOP_WATCH, MEMORY, RECORDER, RELOADER, STARTED, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, KEY_FILE, LOOP_WATCH, MEMORY, RECORDER, RELOADER, STARTED, WALL
 from .reply import json_bytes
 
 __all__ = ["health", "survey"]
@@ -70,7 +70,8 @@ def config(app: web.Application) -> dict[str, Any]:
     """Say where the settings in force are not those of the file: what is wrong with it, and what it no longer sets."""
     if (reloader := app.get(RELOADER)) is None:
         return {}
-    return dict(zip(CONFIG, (reloader.problem, [str(held) for held in reloader.held]), strict=True))
+    held = [*map(str, reloader.held), *filter(None, [app[KEY_FILE].problem])]
+    return dict(zip(CONFIG, (reloader.problem, held), strict=True))
 
 
 def failing(app: web.Application) -> bool:

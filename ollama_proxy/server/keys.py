@@ -26,6 +26,7 @@ from .accounts import Accounts
 if TYPE_CHECKING:
     from .loop_watch import LoopWatch
     from .runs import Runs
+from .key_file import KeyFile
 
 __all__ = [
     "ACCOUNTS",
@@ -40,6 +41,7 @@ __all__ = [
     "ENGINE",
     "GUESSES",
     "KEYRING",
+    "KEY_FILE",
     "LEAVING",
     "LOOP_WATCH",
     "MEMORY",
@@ -61,6 +63,7 @@ CLERK = web.AppKey("clerk", Clerk)
 # What requests may hold together.
 MEMORY = web.AppKey("memory", Memory)
 KEYRING = web.AppKey("keyring", Keyring)
+KEY_FILE = web.AppKey("key_file", KeyFile)
 # Wrong keys by address.
 GUESSES = web.AppKey("guesses", Guesses)
 ACCOUNTS = web.AppKey("accounts", Accounts)
