@@ -1,20 +1,35 @@
 """Bytes to records and back: NDJSON and Server-Sent Events, pushed through, never pulled.
 
 A decoder has `feed(data) -> list of records` and `flush() -> list of records`; records are bytes, still undecoded.
-They split on bytes only: `str.splitlines` would break JSON that holds U+2028. A record larger than `limit` is an
-error, so that a broken backend cannot fill the memory.
+They split on bytes only: `str.splitlines` would break JSON that holds U+2028. Many clients do split so, and httpx with
+them; what is written here escapes the three characters (`escape_breaks`). A record larger than `limit` is an error, so
+that a broken backend cannot fill the memory.
 """
 
 from __future__ import annotations
 
-__all__ = ["DONE", "LineDecoder", "Overlong", "SseDecoder", "SseEvent", "comment", "sse"]
+__all__ = [
+    "BOM",
+    "DONE",
+    "LineDecoder",
+    "Overlong",
+    "SseDecoder",
+    "SseEvent",
+    "comment",
+    "escape_breaks",
+    "line",
+    "sse",
+]
 
+import re
 from typing import NamedTuple
 
 # 64 MiB: a batch of 2048 embeddings of 4096 dimensions at 8 bytes of text each is the longest line we expect.
 LIMIT = 64 * 1024 * 1024
 
 DONE = b"data: [DONE]\n\n"
+# Some servers begin with it; in JSON it has no place.
+BOM = b"\xef\xbb\xbf"
 
 
 class Overlong(ValueError):
@@ -154,6 +169,28 @@ class SseDecoder:
         elif field == b"event":
             self._event = value.decode("utf-8", "replace")
         return None
+
+
+# NEL, LINE SEPARATOR and PARAGRAPH SEPARATOR in UTF-8: str.splitlines ends lines at them. In JSON they can only stand
+# in strings, where `\\uXXXX` means the same. https://docs.python.org/3/library/stdtypes.html#str.splitlines
+_BREAKS = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
+_ESCAPES = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
+
+
+def escape_breaks(data: bytes) -> bytes:
+    """Return JSON, or lines of it, without characters that some clients take for the end of a line."""
+    if data.isascii():
+        return data
+    return _BREAKS.sub(_escape, data)
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return _ESCAPES[found[0]]
+
+
+def line(document: bytes) -> bytes:
+    """Return one line of NDJSON, ready to send."""
+    return escape_breaks(document) + b"\n"
 
 
 def sse(data: bytes, event: str = "") -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -139,3 +140,23 @@ def test_an_event_of_many_lines_is_bounded_too() -> None:
     decoder = SseDecoder(limit=100)
     for _ in range(50):
         assert decoder.feed(b"data: 123456789\n\n") == [SseEvent("", b"123456789")]
+
+
+BREAKS = "\u0085 \u2028 \u2029 é \xc2 \u2027 \u0084 \U0001f600"
+
+
+def test_characters_that_some_clients_end_a_line_at_are_escaped() -> None:
+    document = json.dumps({"text": BREAKS}, ensure_ascii=False).encode()
+    escaped = framing.escape_breaks(document)
+    assert len(escaped.decode().splitlines()) == 1
+    assert json.loads(escaped) == json.loads(document)
+    assert framing.line(document) == escaped + b"\n"
+    assert framing.escape_breaks(b'{"a":"b"}') == b'{"a":"b"}'
+
+
+@given(st.binary(max_size=40) | st.text(alphabet="\u2028\u2029\x85é\u20ac", max_size=8).map(str.encode))
+def test_nothing_else_is_changed(data: bytes) -> None:
+    expected = data
+    for break_ in ("\u0085", "\u2028", "\u2029"):
+        expected = expected.replace(break_.encode(), f"\\u{ord(break_):04x}".encode())
+    assert framing.escape_breaks(data) == expected

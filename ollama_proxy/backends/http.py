@@ -16,6 +16,7 @@ from yarl import URL
 
 from ..errors import AnswerTooLarge, BackendError, OproxyError, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ..model import Call
+from ..policy.mask import mask_url
 from ..policy.memory import Hold, answer_cost
 
 __all__ = ["Client", "HttpReply", "gate", "unexpected"]
@@ -169,7 +170,11 @@ class Opening:
         self._client, self._call = client, call
 
     async def __aenter__(self) -> HttpReply:
-        self._response = await self._client.send(self._call)
+        response = self._response = await self._client.send(self._call)
+        if not (200 <= response.status < 300 or response.status >= 400):
+            # A redirected POST would lose its body, or its key to another host.
+            response.close()
+            raise UpstreamFailed(_not_followed(response, self._client.name), backend=self._client.name)
         return HttpReply(self._response, self._client.name, self._client.hint)
 
     async def __aexit__(
@@ -177,6 +182,13 @@ class Opening:
     ) -> None:
         # At the end of the body the connection is already back in the pool and this does nothing.
         self._response.close()
+
+
+def _not_followed(response: aiohttp.ClientResponse, backend: str) -> str:
+    if "location" in response.headers:
+        to = mask_url(response.headers["location"])
+        return f"The backend '{backend}' redirects to {to}. Set that as url under [backends.{backend}]."
+    return f"The backend '{backend}' answered with status {response.status}, which is no answer."
 
 
 class Client:

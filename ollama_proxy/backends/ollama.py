@@ -368,7 +368,7 @@ class OllamaBackend:
     def _step(self, line: bytes, model: str) -> Progress:
         try:
             step = msgspec.json.decode(line, type=Step)
-        except msgspec.DecodeError as exc:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
             raise UpstreamFailed(f"The backend '{self.name}' sent no valid progress.", backend=self.name) from exc
         if step.error is not None:
             raise self._refusal(500, line, model)

@@ -85,13 +85,6 @@ class OpenAIBackend:
             raise UpstreamDown(f"The backend '{self.name}' has no url under [backends.{self.name}].", backend=self.name)
         once = call.as_is and call.method != "GET"
         async with (self._once if once else self._client).open(call) as reply:
-            if 300 <= reply.status < 400:
-                # A redirected POST would lose its body, or its key to another host.
-                to = mask_url(reply.headers.get("location", "elsewhere"))
-                raise UpstreamFailed(
-                    f"The backend '{self.name}' redirects to {to}. Set that as url under [backends.{self.name}].",
-                    backend=self.name,
-                )
             yield reply
 
     def connect(self, call: Call, protocols: Sequence[str]) -> AbstractAsyncContextManager[ClientWebSocketResponse]:

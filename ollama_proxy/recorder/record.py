@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from .. import framing
 from ..account import Entry
 from ..policy.printable import utf8_text
 from ..policy.redact import secrets, suspicious
@@ -197,7 +198,7 @@ class Recorder:
         dropped = self._pump.dropped + self._failed
         if dropped > self._told:
             said = {"at": self._iso(self._clock()), "dropped": dropped - self._told}
-            if self._file.write(msgspec.json.encode(said) + b"\n"):
+            if self._file.write(framing.line(msgspec.json.encode(said))):
                 self._told = dropped
         for group in grouped(lines, self._file.caps.max_size):
             if self._file.write(b"".join(group)):
@@ -250,7 +251,7 @@ class Recorder:
         if suspicious(line):
             # Once more over all of it: a key may be where a model's name or a tag belongs.
             line = secrets(self._made(item, answer, timing, clean=False))
-        return line + b"\n"
+        return framing.line(line)
 
     def _made(self, item: Record, answer: bytes | None, timing: Timing | None, *, clean: bool) -> bytes:
         entry = item.entry

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from ..backends.base import Reply
-from ..errors import Invalid, OproxyError
+from ..errors import Invalid, OproxyError, UpstreamDown, UpstreamFailed
+from ..framing import BOM, Overlong, escape_breaks, sse
 from ..model import Call
 from ..policy import credentials
 from ..policy.books import Books
 from ..policy.options import is_glob
 from ..policy.redact import without_keys
 from ..settings import Settings
-from ..translate.forward import OBSERVED, AnswerObserver, answer_headers, named_model, renamed, request_headers
+from ..translate.answer_forms import unreadable
+from ..translate.forward import (
+    OBSERVED,
+    AnswerObserver,
+    EventGuard,
+    answer_headers,
+    answered_error,
+    asks_stream,
+    free_form,
+    named_model,
+    renamed,
+    request_headers,
+)
 from ..translate.multipart import FieldFinder, boundary_of
+from ..translate.ollama_pass import is_record
+from ..translate.openai_errors import stream_error
 from .body import PASSING, body_pieces, take_body
 from .generate import body_of
 from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE
@@ -72,7 +88,9 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
                 raise wire.error(
                     reply.status, await reply.read(books.hold), backend=name, model=books.asked, headers=reply.headers
                 )
-            return await Answer(request, reply, settings.backends[name].url).passed()
+            stream = asks_stream(body) if body or upload is not None else request.query.get("stream") == "true"
+            wanted = Wanted(free_form(path), stream, request.method)
+            return await Answer(request, reply, settings.backends[name].url, wanted).passed()
     except OproxyError:
         if upload is not None and upload.error is not None:
             # The backend was only told that no more would come.
@@ -141,21 +159,33 @@ class Upload:
             raise
 
 
+class Wanted(NamedTuple):
+    """What kind of answer a request may have: one of any kind or JSON only; whether a stream was asked for (None: that
+    is not known)."""
+
+    free: bool
+    stream: bool | None
+    method: str
+
+
 class Answer:
     """An answer that passes by. `url` is the backend's base, which is no business of the client's."""
 
-    def __init__(self, request: web.Request, reply: Reply, url: str) -> None:
-        self._request, self._reply = request, reply
+    def __init__(self, request: web.Request, reply: Reply, url: str, wanted: Wanted) -> None:
+        self._request, self._reply, self._wanted = request, reply, wanted
         self._books: Books = request[BOOKS]
         self._observer = AnswerObserver(reply.headers.get("content-type", ""))
         self._headers = [(name, local(value, url)) for name, value in answer_headers(reply.headers.items())]
         self._books.stream = self._observer.streams
+        self._guard = EventGuard() if self._observer.streams else None
+        self._early = b""
 
     async def passed(self) -> web.StreamResponse:
-        """Write it as it comes; return it when it is all written."""
+        """Write it as it comes; return it when it is all written. Raises errors.UpstreamFailed for what is no answer,
+        before a byte of it is sent where that can be known."""
         source = self._reply.chunks()
         held: list[bytes] = []
-        if self._observer.json:
+        if self._is_checked():
             size = 0
             async for data in source:
                 self._observer.feed(data)
@@ -165,12 +195,44 @@ class Answer:
                 if size > OBSERVED:
                     break
             else:
-                body = self._observer.whole()
-                self._books.usage = self._observer.usage
-                response = web.Response(status=self._reply.status, body=body)
-                response.headers.update(self._headers)
-                return response
+                return self._whole(b"".join(held))
+            if not self._observer.json:
+                raise unreadable(held[0], self._books.backend)
         return await self._streamed(held, source)
+
+    def _is_checked(self) -> bool:
+        """Return whether the answer is read before it is passed on: all but streams and what may be of any kind."""
+        if self._request.method == "HEAD":
+            return False
+        if self._observer.streams:
+            # Events where one document was asked for are no answer.
+            return self._wanted.stream is False and not self._wanted.free
+        # A page of HTML is never the answer of an API, but a file may be one.
+        kind = self._reply.headers.get("content-type", "").lower()
+        page = kind.startswith("text/html")
+        json = kind.partition(";")[0].strip().endswith("json")
+        return json or not self._wanted.free or (page and not self._request.path.endswith("/content"))
+
+    def _may_be_empty(self) -> bool:
+        """Return whether an empty answer is one: of a file, of what is deleted, of what is not called JSON."""
+        if self._wanted.method == "DELETE" or self._request.path.endswith("/content"):
+            return True
+        return self._wanted.free and "json" not in self._reply.headers.get("content-type", "")
+
+    def _whole(self, body: bytes) -> web.Response:
+        """Return an answer in JSON, whatever its header calls it."""
+        self._observer.whole()
+        self._books.usage = self._observer.usage
+        body = body.removeprefix(BOM)
+        if (body.strip() or not self._may_be_empty()) and (not is_record(body) or self._wanted.stream):
+            raise unreadable(body, self._books.backend)
+        if (error := answered_error(body, asked=self._books.asked, backend=self._books.backend)) is not None:
+            raise error
+        response = web.Response(status=self._reply.status, body=body)
+        response.headers.update(self._headers)
+        if body and not self._observer.json:
+            response.headers["content-type"] = "application/json"
+        return response
 
     async def _streamed(self, held: Sequence[bytes], source: AsyncIterator[bytes]) -> web.StreamResponse:
         request, books = self._request, self._books
@@ -178,11 +240,11 @@ class Answer:
         for name, value in self._headers:
             response.headers.add(name, value)
         response.headers.update(head(request))
-        left = length_of(self._reply.headers)
+        left = length_of(self._reply.headers) if self._guard is None else None
         if left is not None:
             response.content_length = left
-        await response.prepare(request)
-        last = b""
+        if self._guard is None:
+            await response.prepare(request)
         try:
             for data in held:
                 left = await self._write(response, data, left)
@@ -190,12 +252,16 @@ class Answer:
                 books.first = books.first or request.app[CLOCK]()
                 self._observer.feed(data)
                 left = await self._write(response, data, left)
-                last = data
-        except OproxyError as exc:
-            books.code = exc.code
+            if self._guard is not None:
+                await self._end_events(response, self._guard)
+        except (OproxyError, Overlong) as exc:
+            error = exc if isinstance(exc, OproxyError) else UpstreamFailed(f"The backend sent too much: {exc}.")
+            if not response.prepared:
+                raise error from exc
+            books.code = error.code
             await self._close()
-            if self._observer.streams and (not last or last.endswith((b"\n\n", b"\r\n\r\n"))):
-                await response.write(b"data: " + without_keys(msgspec.json.encode(exc.body())) + b"\n\n")
+            if self._guard is not None:
+                await response.write(sse(without_keys(msgspec.json.encode(error.body()))))
             elif request.transport is not None:
                 # Whoever reads it must not take it for whole.
                 request.transport.abort()
@@ -204,17 +270,55 @@ class Answer:
         await response.write_eof()
         return response
 
+    async def _end_events(self, response: web.StreamResponse, guard: EventGuard) -> None:
+        """Write the last event. Raises UpstreamDown for a stream that never had one."""
+        if (rest := guard.flush()) and guard.seen:
+            await self._send(response, self._early + escape_breaks(rest))
+        if guard.broken is not None:
+            raise unreadable(guard.broken, self._books.backend)
+        if not guard.seen:
+            raise UpstreamDown(
+                f"The backend '{self._books.backend}' ended its answer before it was complete.",
+                backend=self._books.backend,
+            )
+
     async def _write(self, response: web.StreamResponse, data: bytes, left: int | None) -> int | None:
         """Write some; the books are closed before the last of it. Returns the bytes that are still to come."""
+        if self._guard is not None:
+            events = self._guard.feed(data)
+            if self._guard.failed is not None:
+                await self._fail(response, self._guard.failed)
+            if not self._guard.seen and self._wanted.stream is None:
+                # Whether a stream was asked for is not known, and heartbeats alone are no answer yet.
+                self._early += events
+            elif events:
+                await self._send(response, self._early + escape_breaks(events))
+                self._early = b""
+            if self._guard.broken is not None:
+                raise unreadable(self._guard.broken, self._books.backend)
+            return None
         if left is not None:
             left -= len(data)
-        if left == 0 or self._observer.done:
+        await self._send(response, data, last=left == 0)
+        return left
+
+    async def _fail(self, response: web.StreamResponse, event: bytes) -> None:
+        """Note an error that the backend tells in its stream. Raises it where nothing has been sent yet."""
+        books = self._books
+        error = stream_error(msgspec.json.decode(event), backend=books.backend, model=books.asked)
+        if error is not None and not response.prepared:
+            raise error
+        books.code = books.code or (error.code if error is not None else None) or UpstreamFailed.code
+
+    async def _send(self, response: web.StreamResponse, data: bytes, *, last: bool = False) -> None:
+        if last or self._observer.done:
             await self._close()
+        if not response.prepared:
+            await response.prepare(self._request)
         chunks = self._request.get(CHUNKS)
         if chunks is not None and self._observer.streams:
             chunks.append(self._request.app[CLOCK](), data)
         await response.write(data)
-        return left
 
     async def _close(self) -> None:
         books = self._books

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from .. import framing
 from ..backends.base import Backend
 from ..engine import Engine
 from ..errors import Invalid, ModelNotFound, OproxyError
@@ -162,7 +163,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
     async for progress in first_raises(backend, model):
         if not response.prepared:
             await response.prepare(request)
-        await response.write(msgspec.json.encode(progress) + b"\n")
+        await response.write(framing.line(msgspec.json.encode(progress)))
     await response.write_eof()
     await engine.fleet.listed(fresh=True)
     return response

@@ -15,15 +15,18 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from .. import framing
 from ..backends.base import Backend, Progress, Reply, Running
 from ..engine import Engine
-from ..errors import Invalid, ModelNotFound, OproxyError, Unsupported, UpstreamFailed
+from ..errors import Invalid, ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
 from ..policy import credentials
+from ..policy.redact import without_keys
 from ..policy.route import Target
 from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
 from ..translate import ollama_pass
+from ..translate.answer_forms import unreadable
 from ..translate.openapi import Route
 from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest
@@ -33,7 +36,7 @@ from .keys import BOOKS, ENGINE
 from .middleware import head
 from .models import chosen
 from .ollama_api import stamp
-from .ollama_api_relay import NDJSON
+from .ollama_api_relay import NDJSON, overlong
 from .reply import json_bytes
 from .row import Row
 
@@ -130,7 +133,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
     books.asked, books.backend, books.served = name[:200], backend.name, model
     if backend.kind == "ollama":
         body = ollama_pass.with_name(fields, model, "model", "name")
-        return await changed(request, backend.name, Call("POST", "/api/pull", body))
+        return await changed(request, backend.name, Call("POST", "/api/pull", body), progress=True)
     streams = bytes(fields.get("stream", b"")) != b"false"
     response = web.StreamResponse(headers={**head(request), "content-type": NDJSON})
     async with aclosing(steps(backend, model)) as progress:
@@ -167,7 +170,7 @@ async def steps(backend: Backend, model: str) -> AsyncGenerator[bytes]:
 
 
 def line_of(step: Progress) -> bytes:
-    return msgspec.json.encode({key: value for key, value in msgspec.structs.asdict(step).items() if value}) + b"\n"
+    return framing.line(msgspec.json.encode({k: value for k, value in msgspec.structs.asdict(step).items() if value}))
 
 
 async def delete(request: web.Request) -> web.StreamResponse:
@@ -184,7 +187,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     backend = engine.backend_of(target)
     if backend.kind == "ollama":
         body = ollama_pass.with_name(fields, target.info.id, "model", "name")
-        return await changed(request, backend.name, Call("DELETE", "/api/delete", body))
+        return await changed(request, backend.name, Call("DELETE", "/api/delete", body), empty=True)
     await backend.delete(target.info.id)
     await engine.fleet.listed(fresh=True)
     return web.Response()
@@ -199,7 +202,7 @@ async def copy(request: web.Request) -> web.StreamResponse:
         raise Invalid("source and destination are required")
     target = await engine.route(source, None, request[BOOKS], fetch=False)
     body = ollama_pass.with_name(fields, target.info.id, "source")
-    return await changed(request, own(engine, target).name, Call("POST", "/api/copy", body))
+    return await changed(request, own(engine, target).name, Call("POST", "/api/copy", body), empty=True)
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -212,10 +215,10 @@ async def create(request: web.Request) -> web.StreamResponse:
             target = await engine.route(source, None, request[BOOKS])
         except ModelNotFound:
             # Ollama fetches what it does not have.
-            return await changed(request, backend.name, Call("POST", "/api/create", body))
+            return await changed(request, backend.name, Call("POST", "/api/create", body), progress=True)
         backend = own(engine, target)
         body = ollama_pass.with_name(fields, target.info.id, "from")
-    return await changed(request, backend.name, Call("POST", "/api/create", body))
+    return await changed(request, backend.name, Call("POST", "/api/create", body), progress=True)
 
 
 async def push(request: web.Request) -> web.StreamResponse:
@@ -226,7 +229,7 @@ async def push(request: web.Request) -> web.StreamResponse:
         raise Invalid("invalid model name", param="model")
     target = await engine.route(name, None, request[BOOKS], fetch=False)
     body = ollama_pass.with_name(fields, target.info.id, "model", "name")
-    return await forwarded(request, own(engine, target).name, Call("POST", "/api/push", body))
+    return await forwarded(request, own(engine, target).name, Call("POST", "/api/push", body), progress=True)
 
 
 async def blob(request: web.Request) -> web.StreamResponse:
@@ -237,12 +240,12 @@ async def blob(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
     path = f"/api/blobs/{digest}"
     if request.method == "HEAD":
-        return await forwarded(request, only(engine).name, Call("HEAD", path))
+        return await forwarded(request, only(engine).name, Call("HEAD", path), empty=True)
     kept = {name: request.headers[name] for name in ("content-length", "content-type") if name in request.headers}
     passing = Passing(request)
     upload = Call("POST", path, headers=kept, as_is=True, upload=passing.chunks())
     try:
-        return await forwarded(request, only(engine).name, upload)
+        return await forwarded(request, only(engine).name, upload, empty=True)
     except OproxyError:
         if passing.error is not None:
             raise passing.error from None
@@ -252,44 +255,90 @@ async def blob(request: web.Request) -> web.StreamResponse:
 async def account(request: web.Request) -> web.StreamResponse:
     """POST /api/me, POST /api/signout: the account that Ollama itself has at its maker's."""
     backend = only(request.app[ENGINE])
-    return await forwarded(request, backend.name, Call("POST", request.path.rstrip("/"), await body_of(request)))
+    return await forwarded(
+        request, backend.name, Call("POST", request.path.rstrip("/"), await body_of(request)), empty=True
+    )
 
 
 # --- on their way -----------------------------------------------------------------------------------------------------
 
 
-async def changed(request: web.Request, backend: str, call: Call) -> web.StreamResponse:
+async def changed(
+    request: web.Request, backend: str, call: Call, *, empty: bool = False, progress: bool = False
+) -> web.StreamResponse:
     """Pass on what changes the models, and look at them anew afterwards."""
     try:
-        return await forwarded(request, backend, call)
+        return await forwarded(request, backend, call, empty=empty, progress=progress)
     finally:
         await request.app[ENGINE].fleet.listed(fresh=True)
 
 
-async def forwarded(request: web.Request, backend: str, call: Call) -> web.StreamResponse:
-    """Pass a call on and its answer back, a stream as it comes. One that breaks off ends in a line that says so."""
+async def forwarded(
+    request: web.Request, backend: str, call: Call, *, empty: bool = False, progress: bool = False
+) -> web.StreamResponse:
+    """Pass a call on and its answer back: a stream as it comes, else one record. `empty`: there need not be any;
+    `progress`: the last record says how it went. What is no answer is an error."""
     async with request.app[ENGINE].fleet.open(backend, call) as reply:
         kind = reply.headers.get("content-type", "")
-        if not kind.startswith(NDJSON):
-            body = await reply.read(request[BOOKS].hold)
-            if reply.status >= 400 and not body and request.method != "HEAD":
-                raise UpstreamFailed(f"The backend '{backend}' refused the request ({reply.status}).", backend=backend)
-            headers = {"content-type": kind} if kind else {}
-            return web.Response(status=reply.status, body=body or None, headers=headers)
-        response = web.StreamResponse(status=reply.status, headers={**head(request), "content-type": NDJSON})
-        return await streamed(request, response, reply)
+        if reply.status < 400 and kind.startswith(NDJSON) and not whole_wanted(call):
+            return await streamed(request, reply, backend)
+        body = await reply.read(request[BOOKS].hold)
+        if reply.status >= 400 and not body and request.method != "HEAD":
+            raise UpstreamFailed(f"The backend '{backend}' refused the request ({reply.status}).", backend=backend)
+        if reply.status < 400 and (body.strip() or not empty):
+            body = ollama_pass.one_record(body, backend)
+            if ollama_pass.has_error(body):
+                wire, books = request.app[ENGINE].fleet[backend].wire, request[BOOKS]
+                raise wire.error(502, body, backend=backend, model=books.asked)
+            if progress and not ollama_pass.ends_progress(body):
+                raise unreadable(body, backend)
+            kind = kind if "json" in kind and not kind.startswith(NDJSON) else "application/json; charset=utf-8"
+        headers = {"content-type": kind} if kind else {}
+        return web.Response(status=reply.status, body=body or None, headers=headers)
 
 
-async def streamed(request: web.Request, response: web.StreamResponse, reply: Reply) -> web.StreamResponse:
-    await response.prepare(request)
+def whole_wanted(call: Call) -> bool:
+    """Return whether a call asks for one record in place of a stream."""
+    try:
+        return msgspec.json.decode(call.body or b"{}", type=Streams).stream is False
+    except msgspec.MsgspecError:
+        return False
+
+
+class Streams(msgspec.Struct):
+    stream: bool | None = None
+
+
+async def streamed(request: web.Request, reply: Reply, backend: str) -> web.StreamResponse:
+    """Pass a stream of progress on. Its last record says "success", or is an error."""
+    response = web.StreamResponse(status=reply.status, headers={**head(request), "content-type": NDJSON})
     renamer = ollama_pass.Renamer(None)
+    last = b""
     try:
         async for data in reply.chunks():
-            await response.write(renamer.feed(data))
-    except OproxyError as exc:
-        await response.write((b"" if renamer.whole else b"\n") + write.error_line(exc))
+            last = await pass_lines(request, response, renamer.feed(data)) or last
+            if renamer.broken is not None:
+                raise unreadable(renamer.broken, backend)
+        if rest := renamer.flush():
+            last = await pass_lines(request, response, rest + b"\n") or last
+        if not ollama_pass.ends_progress(last):
+            raise UpstreamDown(f"The backend '{backend}' ended its answer before it was complete.", backend=backend)
+    except (OproxyError, framing.Overlong) as exc:
+        error = exc if isinstance(exc, OproxyError) else overlong(exc, backend)
+        if not response.prepared:
+            raise error from exc
+        await response.write(without_keys(write.error_line(error)))
     await response.write_eof()
     return response
+
+
+async def pass_lines(request: web.Request, response: web.StreamResponse, lines: bytes) -> bytes:
+    """Send whole lines on; return the last of them. The first ones begin the answer."""
+    if lines:
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(framing.escape_breaks(lines))
+    return lines[:-1].rpartition(b"\n")[2]
 
 
 async def naming(request: web.Request) -> tuple[Mapping[str, msgspec.Raw], str]:
@@ -334,7 +383,7 @@ async def asked(engine: Engine, backend: str, path: str) -> list[dict[str, Any]]
         async with engine.fleet.open(backend, Call("GET", path)) as reply:
             body = await reply.read()
         found = msgspec.json.decode(body, type=dict[str, list[dict[str, Any]] | None])
-    except (OproxyError, msgspec.DecodeError):
+    except (OproxyError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
     return found.get("models") or []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -12,12 +13,14 @@ from .. import tokens
 from ..backends.base import Reply
 from ..errors import OproxyError, UpstreamFailed
 from ..events import Event, Fail, Finish, Usage
-from ..framing import Overlong
+from ..framing import BOM, Overlong
 from ..model import Call
 from ..policy.books import Books
 from ..policy.meter import Meter
+from ..policy.redact import without_keys
 from ..policy.route import Target
 from ..translate import ollama_pass
+from ..translate.answer_forms import unreadable
 from ..translate.ollama_front_write import error_line
 from ..translate.ollama_read import ChatReader, CompletionReader
 from ..translate.wire import Reader
@@ -88,53 +91,66 @@ async def relay(request: web.Request, asked: Asked, target: Target) -> web.Strea
             return await refused(request, reply, target)
         observer = Observer(app, books, asked)
         name = None if ollama_pass.same_name(books.asked, target.info.id) else books.asked
-        if reply.headers.get("content-type", "").startswith(NDJSON):
+        if books.stream and reply.headers.get("content-type", "").startswith(NDJSON):
             return await streamed(request, reply, observer, ollama_pass.Renamer(name))
         try:
-            body = await reply.read(books.hold)
-            observer.feed(body)
+            body = ollama_pass.one_record(await reply.read(books.hold), books.backend)
+            observer.feed(body + b"\n")
             observer.flush()
         finally:
             observer.close()
+        if observer.error is not None and not ollama_pass.answers(body):
+            raise observer.error
         books.code = observer.error.code if observer.error is not None and b"_debug_info" not in body else None
+        if books.stream and b"\n" in body:
+            # Clients of streams read lines.
+            body = msgspec.json.encode(msgspec.json.decode(body))
         return answered(body if name is None else ollama_pass.renamed(body, name), reply)
 
 
 async def streamed(
     request: web.Request, reply: Reply, observer: Observer, renamer: ollama_pass.Renamer
 ) -> web.StreamResponse:
-    """Pass a stream on as it comes. One that breaks off ends in a line that says so."""
+    """Pass a stream on as it comes. One that breaks off, or holds what is no record, ends in a line that says so."""
     books = request[BOOKS]
     out = EventStream(request, type=NDJSON)
     try:
         try:
             with ending(request.app):
                 async for data in reply.chunks():
-                    observer.feed(data)
                     if rest := renamer.feed(data):
+                        observer.feed(rest)
                         if observer.ended:
                             await closed(request, observer)
                         await out.write(rest)
-            observer_ended = observer.ended
-            observer.flush()
-            rest = renamer.flush()
-            if not observer_ended and observer.error is not None:
-                rest += (b"" if renamer.whole else b"\n") + error_line(observer.error)
+                    if renamer.broken is not None and not observer.ended:
+                        raise unreadable(renamer.broken, books.backend)
+            if rest := renamer.flush():
+                rest += b"\n"
+                observer.feed(rest)
+            if not observer.ended:
+                observer.flush()
+                if observer.error is not None:
+                    raise observer.error
         except (OproxyError, Overlong) as exc:
-            error = exc if isinstance(exc, OproxyError) else UpstreamFailed(f"The backend sent {exc}.")
+            error = exc if isinstance(exc, OproxyError) else overlong(exc, books.backend)
             if not out.begun:
                 raise error from exc
             observer.error = error
-            rest = (b"" if renamer.whole else b"\n") + error_line(error)
+            rest = without_keys(error_line(error))
         await closed(request, observer)
         if rest:
             await out.write(rest)
         return await out.end()
     finally:
         if not books.closed:
-            # The client has left.
+            # The client has left, or there was no answer.
             observer.close()
         out.stop()
+
+
+def overlong(exc: Overlong, backend: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The backend '{backend}' sent too much: {exc}.", backend=backend)
 
 
 async def closed(request: web.Request, observer: Observer) -> None:
@@ -151,7 +167,16 @@ async def closed(request: web.Request, observer: Observer) -> None:
 class Embedded(msgspec.Struct):
     """What is looked at of an answer; the vectors are skipped unread."""
 
+    embeddings: list[msgspec.Raw] | None = None
+    embedding: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     prompt_eval_count: int | None = None
+    error: Any = None
+
+    def holds(self, path: str) -> bool:
+        """Return whether there are vectors, in the form that the path has."""
+        if path == "/api/embed":
+            return bool(self.embeddings)
+        return isinstance(self.embedding, msgspec.Raw) and bytes(self.embedding)[:1] == b"["
 
 
 async def relay_embedding(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
@@ -161,11 +186,17 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
     async with passed(request.app, books, asked, target) as reply:
         if reply.status >= 400:
             return await refused(request, reply, target)
-        body = await reply.read(books.hold)
+        body = (await reply.read(books.hold)).removeprefix(BOM)
     try:
-        count = msgspec.json.decode(body, type=Embedded).prompt_eval_count
-    except msgspec.DecodeError:
-        count = None
+        found = msgspec.json.decode(body, type=Embedded)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise unreadable(body, books.backend) from None
+    if found.error is not None:
+        wire = request.app[ENGINE].backend_of(target).wire
+        raise wire.error(502, body, backend=books.backend, model=books.asked)
+    if not asked.idle and not found.holds(asked.path):
+        raise unreadable(body, books.backend)
+    count = found.prompt_eval_count
     if count is not None or asked.idle:
         books.usage = Usage(prompt=count or 0, completion=0)
     else:
@@ -212,5 +243,9 @@ async def refused(request: web.Request, reply: Reply, target: Target) -> web.Res
 
 
 def answered(body: bytes, reply: Reply) -> web.Response:
-    kind = reply.headers.get("content-type") or "application/json; charset=utf-8"
+    kind = reply.headers.get("content-type", "")
+    if reply.status < 400 and "json" not in kind:
+        # It has been read, whatever it was called.
+        kind = ""
+    kind = kind or "application/json; charset=utf-8"
     return web.Response(status=reply.status, body=body, headers={"content-type": kind})

@@ -19,7 +19,7 @@ from ..policy.route import Target
 from ..translate import passthrough
 from .cutting import ending
 from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
-from .reply import EventStream, json_bytes
+from .reply import EventStream
 from .stored_chat import Keeper
 
 __all__ = ["relay", "relay_whole"]
@@ -35,15 +35,12 @@ async def relay(
     it, under an id of ours."""
     books = request[BOOKS]
     async with passed(request.app, books, path, fields, target) as reply:
-        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-            body, books.usage = passthrough.observe_whole(await reply.read(books.hold), books.asked)
-            if keeper is not None:
-                body = await keeper.passed(body)
-            return json_bytes(body, status=reply.status)
         observer = passthrough.StreamObserver(
             asked=books.asked,
             strip_usage=not passthrough.asks_usage(fields),
             id=keeper.id if keeper is not None else "",
+            path=path,
+            backend=books.backend,
         )
         return await streamed(request, reply, observer, keeper)
 
@@ -53,7 +50,9 @@ async def relay_whole(
 ) -> bytes:
     """The same for an answer that is not streamed: return its body."""
     async with passed(app, books, path, fields, target) as reply:
-        body, books.usage = passthrough.observe_whole(await reply.read(books.hold), books.asked)
+        body = await reply.read(books.hold)
+        observe = partial(passthrough.observe_whole, body, path, asked=books.asked, backend=books.backend)
+        body, books.usage = await app[WORKERS].run(len(body), observe)
         return body
 
 
@@ -100,13 +99,26 @@ async def streamed(
                 async for data in reply.chunks():
                     if books.first is None and observer.first_token:
                         books.first = request.app[CLOCK]()
-                    if passed := observer.feed(data):
+                    passed = observer.feed(data)
+                    if observer.error is not None:
+                        if not out.begun:
+                            raise observer.error
+                        passed = without_keys(passed)
+                    if passed:
                         if keeper is not None:
                             keeper.take(passed)
-                        if observer.done:
+                        if observer.done or observer.error is not None:
                             await closed(request, observer, keeper)
                         await out.write(passed)
-            if rest := observer.flush():
+                    if observer.error is not None:
+                        # What comes after it is of no use: the backend is left to itself.
+                        break
+            rest = observer.flush()
+            if observer.error is not None:
+                if not out.begun:
+                    raise observer.error
+                rest = without_keys(rest)
+            if rest:
                 if keeper is not None:
                     keeper.take(rest)
                 await closed(request, observer, keeper)
@@ -129,6 +141,8 @@ async def closed(request: web.Request, observer: passthrough.StreamObserver, kee
     books = request[BOOKS]
     books.usage = observer.usage
     books.status = 200
+    if observer.error is not None:
+        books.code = observer.error.code
     await request.app[CLERK].close(books)
     if keeper is not None:
         await keeper.done()

@@ -99,6 +99,8 @@ class EventStream:
         return self._response
 
     async def write(self, data: bytes) -> None:
+        """Send whole events or lines; the first ones begin the answer."""
+        data = framing.escape_breaks(data)
         response = self._response or await self.begin()
         self._last = now = self._loop.time()
         if self._kept is not None:

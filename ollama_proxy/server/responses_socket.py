@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from .. import framing
 from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
@@ -118,7 +119,7 @@ class Socket:
         await self._send(without_keys(data))
 
     async def _send(self, document: bytes) -> None:
-        await self._ws.send_str(document.decode())
+        await self._ws.send_str(framing.escape_breaks(document).decode())
 
     async def _turn(self, text: str) -> None:
         app, request = self._app, self._request

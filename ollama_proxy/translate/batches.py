@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from .. import framing
 from ..errors import Invalid, NotFound
 from .organization import ORGANIZATION
 from .validate import missing, wrong_type
@@ -290,12 +291,12 @@ def write_line(number: int, random: str, custom_id: str, *, status: int, request
     """Return a line's answer, with its line feed. The id tells the line's number, so that whoever reads it knows
     what has been answered."""
     response = Response(status, request_id, Raw(body))
-    return _ENCODER.encode(Line(line_id(number, random), custom_id, response)) + b"\n"
+    return framing.line(_ENCODER.encode(Line(line_id(number, random), custom_id, response)))
 
 
 def write_unanswered(number: int, random: str, custom_id: str, why: tuple[str, str]) -> bytes:
     """Return the line of a request that was never answered."""
-    return _ENCODER.encode(Line(line_id(number, random), custom_id, None, Error(*why))) + b"\n"
+    return framing.line(_ENCODER.encode(Line(line_id(number, random), custom_id, None, Error(*why))))
 
 
 def line_id(number: int, random: str) -> str:

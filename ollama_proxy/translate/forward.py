@@ -4,21 +4,29 @@ and the usage that the answer tells. Pure; knows no endpoint.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from ..errors import OproxyError
 from ..events import Usage
-from ..framing import SseDecoder
+from ..framing import BOM, LIMIT, Overlong, SseDecoder
+from .ollama_pass import has_error, is_record
+from .openai_errors import stream_error
 
 __all__ = [
     "SECRET_PROTOCOLS",
     "AnswerObserver",
+    "EventGuard",
     "answer_headers",
+    "answered_error",
+    "asks_stream",
     "climbs",
+    "free_form",
     "named_model",
     "renamed",
     "request_headers",
@@ -27,6 +35,9 @@ __all__ = [
 
 _BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+_EVENT_END = re.compile(rb"\n\r?\n")
+_FIELDS = (b"data", b"event", b"id", b"retry")
 
 # Of one connection, not of the message. https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 HOP = frozenset(
@@ -150,6 +161,91 @@ def _detail(told: Mapping[str, Any], groups: Iterable[str], name: str) -> int:
         if isinstance(held := told.get(group), dict) and (value := _count(held, name)) is not None:
             return value
     return 0
+
+
+def asks_stream(body: bytes | None) -> bool | None:
+    """Return whether a JSON body asks for a stream; None where there is none to ask in."""
+    try:
+        return bytes(_fields(body).get("stream", b"")) == b"true" if body else None
+    except _BROKEN:
+        return None
+
+
+def free_form(path: str) -> bool:
+    """Return whether a path (below /v1) may answer with something else than JSON: sound, subtitles, files."""
+    path = path.partition("?")[0].rstrip("/")
+    return path.startswith(("/audio/", "/realtime/")) or path.endswith("/content")
+
+
+class _Named(Struct):
+    id: Any = None
+    object: Any = None
+    data: Any = None
+    status: Any = None
+
+
+def answered_error(body: bytes, *, asked: str, backend: str) -> OproxyError | None:
+    """Return the error that a whole answer is, None if it is none. Objects that tell of an error of their own (a job,
+    a video) are answers."""
+    if b'"error"' not in body:
+        return None
+    try:
+        named = msgspec.json.decode(body, type=_Named)
+        if named != _Named():
+            return None
+        return stream_error(msgspec.json.decode(body), backend=backend, model=asked)
+    except _BROKEN:
+        return None
+
+
+class EventGuard:
+    """Passes whole events on, so that what is said after one is an event of its own. `broken`: what was no event that
+    an SDK can read, it and all that follows is not passed on. `seen`: an event with data has come; `failed`: the first
+    that is an error."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.broken: bytes | None = None
+        self.seen = False
+        self.failed: bytes | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that `data` completes. Raises framing.Overlong for an endless one."""
+        if self.broken is not None:
+            return b""
+        if not self.seen and not self._held:
+            data = data.removeprefix(BOM)
+        data = self._held + data if self._held else data
+        out: list[bytes] = []
+        start = 0
+        for end in _EVENT_END.finditer(data):
+            event = data[start : end.end()]
+            if not self._sound(event):
+                self.broken = event
+                return b"".join(out)
+            out.append(event)
+            start = end.end()
+        self._held = data[start:]
+        if len(self._held) > LIMIT:
+            raise Overlong(f"one event is longer than {LIMIT} bytes")
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """Return the last event, if only the empty line after it is missing."""
+        rest, self._held = self._held, b""
+        return self.feed(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
+
+    def _sound(self, event: bytes) -> bool:
+        decoder = SseDecoder()
+        for found in decoder.feed(event):
+            # An end without a beginning is none.
+            if not (self.seen if found.data.strip() == b"[DONE]" else is_record(found.data)):
+                return False
+            self.seen = True
+            if self.failed is None and b'"error"' in found.data and has_error(found.data):
+                self.failed = found.data
+        # A line that is no field is no event: HTML, JSON, plain text.
+        return all(line[:1] in b":" or line.startswith(_FIELDS) for line in event.split(b"\n") if line.strip())
 
 
 class AnswerObserver:

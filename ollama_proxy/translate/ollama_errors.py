@@ -93,7 +93,7 @@ def read(status: int, body: bytes, *, backend: str, model: str, param: str) -> O
     try:
         value = msgspec.json.decode(body)
         text = value["error"] if isinstance(value, dict) and "error" in value else value
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
     return read_text(text, status=status, backend=backend, model=model, param=param)
 
@@ -172,7 +172,7 @@ def unwrapped(error: Any) -> tuple[str, dict[str, Any]]:
         if isinstance(error, str) and error.lstrip().startswith("{"):
             try:
                 error = msgspec.json.decode(error)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 break
         if isinstance(error, dict):
             if "error" in error:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from .. import framing
 from ..errors import ModelNotFound, OproxyError
 from ..events import Event, Fail, Finish, Logprob, Note, Refusal, Text, Thinking, ToolDelta, ToolStart, Usage
 from ..model import ModelInfo
@@ -59,11 +60,11 @@ class Lines:
 
     def feed(self, events: Sequence[Event]) -> list[bytes]:
         """Return the lines of these events; a failure is the last one."""
-        return [_encode(record) + b"\n" for record in self.records(events)]
+        return [framing.line(_encode(record)) for record in self.records(events)]
 
     def flush(self) -> list[bytes]:
         """Return the last line, with the counts."""
-        return [] if self._failed else [_encode({**self._record(), **self.end()}) + b"\n"]
+        return [] if self._failed else [framing.line(_encode({**self._record(), **self.end()}))]
 
     def records(self, events: Iterable[Event]) -> list[Json]:
         out: list[Json] = []
@@ -213,7 +214,7 @@ def error_body(error: OproxyError) -> Json:
 
 def error_line(error: OproxyError) -> bytes:
     """Return the line that ends a stream that broke off."""
-    return _encode(error_body(error)) + b"\n"
+    return framing.line(_encode(error_body(error)))
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

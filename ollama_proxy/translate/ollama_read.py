@@ -114,7 +114,7 @@ class _Reader(Generic[R]):
     def _line(self, line: bytes, out: list[Event]) -> None:
         try:
             record = self._decode(line)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             out += self._fail("sent something that is no answer")
             return
         if record.error is not None:
@@ -255,7 +255,7 @@ def embeddings(body: bytes, *, backend: str) -> Vectors:
     """Read an answer of /api/embed."""
     try:
         answer = EMBEDDED.decode(body)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise UpstreamFailed(f"The backend '{backend}' sent something that is no embedding.", backend=backend) from exc
     rows: Sequence[tuple[float, ...]] = answer.embeddings
     return Vectors(tuple(rows), answer.prompt_eval_count)

@@ -25,7 +25,7 @@ from ..events import (
     ToolStart,
     Usage,
 )
-from ..framing import Overlong, SseDecoder
+from ..framing import BOM, LIMIT, Overlong, SseDecoder
 from .openai_errors import stream_error
 
 __all__ = ["AnswerReader", "ChatChoice", "TextChoice", "read_usage"]
@@ -73,6 +73,7 @@ class AnswerReader:
         "_held",
         "_model",
         "_param",
+        "_size",
         "_sse",
         "_usage",
         "_whole",
@@ -85,18 +86,23 @@ class AnswerReader:
         # None: nothing but white space has come.
         self._whole: bool | None = None
         self._held: list[bytes] = []
+        self._size = 0
         self._usage: Usage | None = None
         self._finished = self._failed = self._done = False
 
     def feed(self, data: bytes) -> list[Event]:
         if self._whole is None:
-            data = data.lstrip()
+            data = data.removeprefix(BOM).lstrip()
             if not data:
                 return []
             self._whole = data[:1] in (b"{", b"[", b"<")
         if self._whole:
-            self._held.append(data)
-            return []
+            self._size += len(data)
+            if self._size <= LIMIT:
+                self._held.append(data)
+                return []
+            self._held.clear()
+            return [] if self._failed else self._too_much(f"more than {LIMIT} bytes")
         if self._failed or self._done:
             return []
         out: list[Event] = []
@@ -104,10 +110,12 @@ class AnswerReader:
             for event in self._sse.feed(data):
                 self._event(event.data, out)
         except Overlong as exc:
-            self._fail(
-                UpstreamFailed(f"The backend '{self._backend}' sent too much: {exc}.", backend=self._backend), out
-            )
+            out += self._too_much(str(exc))
         return out
+
+    def _too_much(self, what: str) -> list[Event]:
+        self._failed = True
+        return [Fail(UpstreamFailed(f"The backend '{self._backend}' sent too much: {what}.", backend=self._backend))]
 
     def flush(self) -> list[Event]:
         out: list[Event] = []
@@ -242,6 +250,8 @@ class ChatChoice:
 
     def take(self, choice: Mapping[str, Any], *, whole: bool) -> Iterator[Event]:
         delta = choice.get("message") if whole else choice.get("delta")
+        if whole and not isinstance(delta, dict):
+            raise TypeError("a whole answer without a message")
         delta = delta or {}
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
@@ -327,6 +337,8 @@ class TextChoice:
             # llama.cpp writes them as chat completions have them.
             read = read_logprobs if "content" in told else read_legacy_logprobs
             logprobs = read(told, self._top) or None
+        if whole and choice.get("text") is None:
+            raise TypeError("a whole answer without a text")
         text = _string(choice.get("text"))
         if text or logprobs:
             yield Text(0, text, logprobs)

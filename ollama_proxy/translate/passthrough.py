@@ -1,21 +1,22 @@
 """Where front and back speak OpenAI's wire alike: bytes go through, and are only observed.
 
 A request keeps every value's bytes but the model's name; an answer keeps all but that name and the usage nobody asked
-for. What is not understood goes on as it is. Never reorders, never delays a complete event.
+for. A field that is not understood goes on as it is; what is no answer becomes an error (`answer_forms`). Never
+reorders, never delays a complete event.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..errors import OproxyError, UpstreamDown, UpstreamFailed
 from ..events import Usage
-from ..framing import DONE, LIMIT, sse
-from .openai_errors import stream_error
+from ..framing import BOM, DONE, LIMIT, sse
+from .answer_forms import chunks_of, is_document, read_answer, told_error, unreadable
 from .openai_read import read_usage
 
 __all__ = ["StreamObserver", "asks_usage", "observe_whole", "rewrite_request", "streams"]
@@ -100,9 +101,10 @@ class _Chunk(Struct):
     """What is looked at; all else of a chunk is skipped unread."""
 
     model: str | None = None
-    choices: list[_Choice] | UnsetType = UNSET
+    choices: list[_Choice] | UnsetType | None = UNSET
     usage: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
+    object: Raw | UnsetType = UNSET
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
@@ -110,14 +112,20 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 
 class StreamObserver:
     """Passes a stream of chunks on. `asked` is the name the client knows the model by; `strip_usage` takes out the
-    usage that only we asked for; `id` takes the place of the chunks' own. A stream that stops too early gets an error
-    event, so that no client takes it for whole."""
+    usage that only we asked for; `id` takes the place of the chunks' own; `path` is what was asked, below /v1.
 
-    def __init__(self, *, asked: str, strip_usage: bool, id: str = "") -> None:
+    A stream that stops too early, or holds what is no chunk, ends in an error event, so that no client takes it for
+    whole; `error` is why. One JSON document is told as a stream.
+    """
+
+    def __init__(
+        self, *, asked: str, strip_usage: bool, id: str = "", path: str = "/chat/completions", backend: str = ""
+    ) -> None:
         self.usage: Usage | None = None
         self.finish: str | None = None
         self.error: OproxyError | None = None
         self.first_token = False
+        self._asked, self._path, self._backend = asked, path, backend
         self._name = _encode(asked)
         self._id = Raw(_encode(id)) if id else None
         self._strip = strip_usage
@@ -125,57 +133,99 @@ class StreamObserver:
         self._size = 0
         self.done = False
         self._open: set[int] = set()
+        # Whether a choice has come: without one there is no answer.
+        self._seen = False
+        # Whether the answer is one document; None as long as its first bytes do not tell.
+        self._document: bool | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to send on: those of all events that `data` completes. Raises errors.UpstreamFailed for an
         endless event."""
-        if b"\n" not in data:
+        if self._over():
+            return b""
+        if self._document is None:
+            data = self._taken(data).removeprefix(BOM).lstrip()
+            self._document = is_document(data)
+        if self._document is not False or b"\n" not in data:
             self._hold(data)
             return b""
         if self._held:
-            self._held.append(data)
-            data = b"".join(self._held)
-            self._held.clear()
-            self._size = 0
+            data = self._taken(data)
         out: list[bytes] = []
         start = 0
         for end in _EVENT_END.finditer(data):
             self._event(data[start : end.end()], out)
             start = end.end()
+            if self._over():
+                return b"".join(out)
         if start < len(data):
             self._hold(data[start:])
         return b"".join(out)
 
+    def _over(self) -> bool:
+        return self.done or self.error is not None
+
+    def _taken(self, data: bytes = b"") -> bytes:
+        """Return what is held, with `data` behind it; nothing is held any more."""
+        data = b"".join([*self._held, data])
+        self._held.clear()
+        self._size = 0
+        return data
+
     def flush(self) -> bytes:
         """Return what is left to send when the backend has closed the stream."""
-        rest = b"".join(self._held)
-        self._held.clear()
+        rest = self._taken()
         out: list[bytes] = []
-        if _ends(rest):
+        if self._over():
+            return b""
+        if self._document is not False and rest.strip():
+            self._tell(rest, out)
+        elif _ends(rest):
             # Only the empty line after the last event is missing.
             self._event(rest.rstrip(b"\r\n") + b"\n\n", out)
-        if self.done or self.error is not None:
+        if self._over():
             return b"".join(out)
         if self.finish is not None and not self._open:
             # Complete; clients that wait for the mark are not left waiting.
             out.append(DONE)
         else:
             # What came of a torn event is dropped: its JSON would be a worse error than ours.
-            self.error = UpstreamDown("The backend ended its answer before it was complete.")
-            out.append(sse(_encode(self.error.body())))
+            self._fail(self._cut_short(), out)
         return b"".join(out)
+
+    def _tell(self, body: bytes, out: list[bytes]) -> None:
+        """Tell one document as a stream."""
+        try:
+            document = read_answer(body, self._path, asked=self._asked, backend=self._backend)
+            # Line ends are white space in JSON, but would end an event.
+            document = document.replace(b"\r", b" ").replace(b"\n", b" ")
+        except OproxyError as exc:
+            self._fail(exc, out)
+            return
+        for chunk in chunks_of(_fields(document)):
+            self._event(sse(chunk), out)
+        self._event(DONE, out)
+
+    def _cut_short(self) -> UpstreamDown:
+        text = f"The backend '{self._backend}' ended its answer before it was complete."
+        return UpstreamDown(text, backend=self._backend)
+
+    def _fail(self, error: OproxyError, out: list[bytes]) -> None:
+        self.error = error
+        out.append(sse(_encode(error.body())))
 
     def _hold(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > LIMIT:
-            raise UpstreamFailed(f"The backend sent an event of more than {LIMIT} bytes.")
+            text = f"The backend '{self._backend}' sent an event of more than {LIMIT} bytes."
+            raise UpstreamFailed(text, backend=self._backend)
         self._held.append(data)
 
     def _event(self, event: bytes, out: list[bytes]) -> None:
         """Look at one event with the empty line that ends it, and pass it on, changed where need be."""
         if event.startswith(b"data: {") and event.count(b"\n", 0, -1) <= 1 and b"\r" not in event:
             payload = event[6:-2]
-            passed = self._record(payload)
+            passed = self._record(payload, out)
             if passed is payload:
                 out.append(event)
             elif passed is not None:
@@ -185,34 +235,42 @@ class StreamObserver:
 
     def _lines(self, event: bytes, out: list[bytes]) -> None:
         """Look at an event of several lines, or one with a comment or another field in it."""
-        written: list[bytes] = []
-        for line in event.splitlines(keepends=True):
-            bare = line.rstrip(b"\r\n")
-            payload = bare[5:].removeprefix(b" ")
-            if not bare.startswith(b"data:"):
-                written.append(line)
-            elif payload.strip() == b"[DONE]":
+        lines = event.splitlines(keepends=True)
+        data = [line for line in lines if line.startswith(b"data:")]
+        payload = b"\n".join([line[5:].removeprefix(b" ").rstrip(b"\r\n") for line in data])
+        if not payload.strip():
+            # A comment, a heartbeat, an event without data.
+            out.append(event)
+        elif payload.strip() == b"[DONE]":
+            if self._seen:
                 self.done = True
-                written.append(line)
+                out.append(event)
             else:
-                passed = self._record(payload)
-                if passed is None:
-                    return
-                written.append(line if passed is payload else b"data: " + passed + line[len(bare) :])
-        out.extend(written)
+                self._fail(self._cut_short(), out)
+        else:
+            named = any(line.rstrip() == b"event: error" for line in lines)
+            passed = self._record(payload, out, named=named)
+            if passed is payload:
+                out.append(event)
+            elif passed is not None:
+                out.extend(_replaced(lines, passed))
 
-    def _record(self, payload: bytes) -> bytes | None:
+    def _record(self, payload: bytes, out: list[bytes], *, named: bool = False) -> bytes | None:
         """Observe one JSON document, and return it as the client is to see it: the same object if nothing is to be
-        changed, None if it is to be left out."""
+        changed, None if it is to be left out. `named`: its event is called an error."""
         try:
+            if not payload.isascii():
+                payload.decode()  # what is skipped here is not looked at, but SDKs decode it all
             chunk = _chunk(payload)
         except _BROKEN:
-            return payload
-        if chunk.error is not UNSET and chunk.error != b"null":
-            self.error = stream_error(_any(payload), backend="", model="")
-        choices = chunk.choices if isinstance(chunk.choices, list) else ()
-        for choice in choices:
-            self._choice(choice)
+            return self._odd(payload, out)
+        if chunk.error is not UNSET or (type(chunk.choices) is not list and (named or chunk.object is not UNSET)):
+            error = told_error(_any(payload), asked=self._asked, backend=self._backend, named=named)
+            if error is not None:
+                return self._told(error, chunk, payload, out)
+        if isinstance(chunk.choices, list):
+            for choice in chunk.choices:
+                self._choice(choice)
         if isinstance(chunk.usage, Raw):
             if bytes(chunk.usage) != b"null":
                 self.usage = read_usage(_any(payload)) or self.usage
@@ -224,7 +282,28 @@ class StreamObserver:
             payload = _joined({**_fields(payload), "id": self._id})
         return payload if chunk.model is None else _renamed(payload, self._name)
 
+    def _told(self, error: OproxyError, chunk: _Chunk, payload: bytes, out: list[bytes]) -> bytes | None:
+        """End the stream with an error of the backend's: in its own words, or in ours where SDKs would not see one."""
+        if isinstance(chunk.error, Raw) and bytes(chunk.error)[:1] == b"{":
+            self.error = error
+            return payload
+        self._fail(error, out)
+        return None
+
+    def _odd(self, payload: bytes, out: list[bytes]) -> bytes | None:
+        """Pass on an object that is not quite a chunk; anything else is the end."""
+        try:
+            odd = isinstance(_any(payload), dict)
+        except _BROKEN:
+            odd = False
+        if odd:
+            self._seen = True
+            return payload
+        self._fail(unreadable(payload, self._backend), out)
+        return None
+
     def _choice(self, choice: _Choice) -> None:
+        self._seen = True
         if not self.first_token:
             self.first_token = bool(choice.text) or _speaks(choice.delta)
         if choice.finish_reason:
@@ -234,28 +313,20 @@ class StreamObserver:
             self._open.add(choice.index)
 
 
-def observe_whole(body: bytes, asked: str) -> tuple[bytes, Usage | None]:
-    """Return a whole answer with the model's name as the client knows it, and its usage. Raises the error that some
-    servers answer with status 200."""
-    try:
-        chunk = _whole(body)
-    except _BROKEN:
-        return body, None
-    if chunk.error is not UNSET and chunk.error != b"null" and chunk.choices is UNSET:
-        error = stream_error(_any(body), backend="", model=asked)
-        if error is not None:
-            raise error
+def observe_whole(body: bytes, path: str, *, asked: str, backend: str = "") -> tuple[bytes, Usage | None]:
+    """Return a whole answer of a path (below /v1) with the model's name as the client knows it, and its usage. Raises
+    the error that some servers answer with status 200, and errors.UpstreamFailed for what is no answer."""
+    body = read_answer(body, path, asked=asked, backend=backend)
+    whole = _whole(body)
     usage = None
-    if isinstance(chunk.usage, Raw):
-        usage = read_usage({"usage": _any(chunk.usage)})
-    return (body if chunk.model is None else _renamed(body, _encode(asked))), usage
+    if isinstance(whole.usage, Raw):
+        usage = read_usage({"usage": _any(whole.usage)})
+    return (body if whole.model is None else _renamed(body, _encode(asked))), usage
 
 
 class _Whole(Struct):
     model: str | None = None
-    choices: Raw | UnsetType = UNSET
     usage: Raw | UnsetType = UNSET
-    error: Raw | UnsetType = UNSET
 
 
 _whole = msgspec.json.Decoder(_Whole).decode
@@ -291,6 +362,17 @@ def _speaks(delta: Raw) -> bool:
     except _BROKEN:
         return False
     return any(key not in _PREAMBLE and bytes(value) not in _EMPTY for key, value in fields.items())
+
+
+def _replaced(lines: Sequence[bytes], payload: bytes) -> Iterator[bytes]:
+    """Yield the lines of an event with other data. A line end in it is white space in JSON, but ends a field here."""
+    written = False
+    for line in lines:
+        if not line.startswith(b"data:"):
+            yield line
+        elif not written:
+            written = True
+            yield b"data: " + payload.replace(b"\n", b" ") + line[len(line.rstrip(b"\r\n")) :]
 
 
 def _ends(rest: bytes) -> bool:

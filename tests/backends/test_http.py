@@ -223,7 +223,8 @@ async def test_redirects_are_not_followed() -> None:
         writer.write(b"HTTP/1.1 307 Go\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n")
 
     async with serving(handle) as url, client(url) as lab:
-        assert await lab.fetch(CALL) == (307, b"")
+        with pytest.raises(UpstreamFailed, match=r"redirects to http://127.0.0.1:9/"):
+            await lab.fetch(CALL)
 
 
 # --- the gate -----------------------------------------------------------------------------------------------------

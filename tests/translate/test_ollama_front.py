@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.errors import ContextTooLong, Invalid, ModelNotFound, Unsupported, UpstreamDown
+from ollama_proxy.errors import ContextTooLong, Invalid, ModelNotFound, Unsupported, UpstreamDown, UpstreamFailed
 from ollama_proxy.events import Event, Fail, Finish, Logprob, Note, Refusal, Text, Thinking, ToolDelta, ToolStart, Usage
 from ollama_proxy.model import Ask, Audio, Completion, Format, Image, ModelInfo, Sampling, ToolCall, ToolResult
 from ollama_proxy.translate import ollama, ollama_front, ollama_pass, validate
@@ -558,11 +558,43 @@ def test_a_record_keeps_all_bytes_but_the_name(record: bytes, want: bytes) -> No
     assert ollama_pass.renamed(record, "b") == want
 
 
-def test_without_a_name_to_exchange_every_byte_goes_through_at_once() -> None:
+def test_a_line_goes_on_when_all_of_it_is_there() -> None:
     renamer = ollama_pass.Renamer(None)
-    pieces = [b'{"mo', b'del":"a"}\n', b"{", b""]
-    assert [renamer.feed(piece) for piece in pieces[:3]] == pieces[:3]
-    assert (renamer.flush(), renamer.whole) == (b"", False)
+    assert [renamer.feed(piece) for piece in (b'{"mo', b'del":"a"}\n{"x":1}\n{"y"', b":2}")] == [
+        *(b"", b'{"model":"a"}\n{"x":1}\n', b"")
+    ]
+    assert (renamer.flush(), renamer.broken) == (b'{"y":2}', None)
+
+
+@pytest.mark.parametrize(
+    "odd", [b"null", b"[]", b"5", b'"x"', b"<html>", b'{"a":', b'{"a":"\xff"}', b"data: {}", b"[" * 100_000]
+)
+def test_what_is_no_record_is_never_passed_on(odd: bytes) -> None:
+    renamer = ollama_pass.Renamer(None)
+    assert renamer.feed(b'{"a":1}\n' + odd + b'\n{"b":2}\n') == b'{"a":1}\n'
+    assert (renamer.broken, renamer.feed(b'{"c":3}\n'), renamer.flush()) == (odd, b"", b"")
+    renamer = ollama_pass.Renamer(None)
+    assert renamer.feed(b'{"a":1}\n' + odd) + renamer.flush() == b'{"a":1}\n'
+    assert renamer.broken == odd
+
+
+def test_a_stream_amounts_to_one_record() -> None:
+    lines = (
+        b'{"model":"m","message":{"role":"assistant","content":"a","thinking":"t","tool_calls":[1]},"done":false}\n'
+        b'\n{"model":"m","message":{"role":"assistant","content":"b","tool_calls":[2]},"logprobs":[3],"done":false}\n'
+        b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"eval_count":2}'
+    )
+    assert json.loads(ollama_pass.one_record(b"\xef\xbb\xbf" + lines, "lab")) == {
+        "model": "m", "done": True, "eval_count": 2, "logprobs": [3],
+        "message": {"role": "assistant", "content": "ab", "thinking": "t", "tool_calls": [1, 2]},
+    }  # fmt: skip
+    assert json.loads(ollama_pass.one_record(b'{"response":"a"}\n{"response":"b","done":true}\n', "lab")) == {
+        "response": "ab", "done": True,
+    }  # fmt: skip
+    assert json.loads(ollama_pass.one_record(b'{"response":"a"}\n{"error":"x"}\n', "lab"))["error"] == "x"
+    for odd in (b"", b"\n", b"null", b'{"a":1}\nnull\n'):
+        with pytest.raises(UpstreamFailed, match="The backend 'lab'"):
+            ollama_pass.one_record(odd, "lab")
 
 
 def test_a_stream_is_renamed_wherever_it_is_cut() -> None:

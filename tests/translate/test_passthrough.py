@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.errors import UpstreamFailed
+from ollama_proxy.errors import BackendError, UpstreamDown, UpstreamFailed
 from ollama_proxy.events import Usage
 from ollama_proxy.translate import passthrough
 from ollama_proxy.translate.passthrough import StreamObserver, observe_whole, rewrite_request
@@ -180,16 +180,96 @@ def test_only_the_usage_at_the_top_is_taken_out(usage: str) -> None:
     assert json.loads(observer.feed(b"data: " + record.encode() + b"\n\n")[6:]) == expected
 
 
-def test_a_chunk_that_is_no_chunk_goes_on_as_it_is() -> None:
-    for odd in (
-        b"data: nonsense\n\n",
-        b'data: {"model":5}\n\n',
-        b"data: [1]\n\n",
-        b"event: x\n\n",
-        b"\n\n",
-        b"data:\n\n",
-    ):
-        assert StreamObserver(asked="gpt-4o", strip_usage=True).feed(odd) == odd
+@pytest.mark.parametrize("odd", [b'data: {"model":5}\n\n', b"event: x\n\n", b": hello\n\n", b"data:\n\n"])
+def test_what_is_not_quite_a_chunk_goes_on_as_it_is(odd: bytes) -> None:
+    assert StreamObserver(asked="gpt-4o", strip_usage=True).feed(odd) == odd
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(
+            b"nonsense",
+            b"null",
+            b"[]",
+            b"[1]",
+            b"5",
+            b'"text"',
+            b'{"choices":[',
+            b'{"choices":[{"delta":{"content":"\xff"}}]}',
+        ),
+        *(b'{"error":"out of memory"}', b'{"object":"error","message":"out of memory"}', b'{"error":{"message":"x"}}'),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", chunk()])
+def test_what_is_no_chunk_ends_the_stream_with_an_error(odd: bytes, before: bytes) -> None:
+    """The SDKs fail at it in ways no program expects, or read an empty answer."""
+    for end in (b"\n\n", b"\r\n\r\n"):
+        observer = StreamObserver(asked="up", strip_usage=True, backend="lab")
+        out = passed(observer, before + b"data: " + odd + end + chunk() + DONE)
+        assert out.startswith(before)
+        (event,) = out[len(before) :].removesuffix(end).removesuffix(b"\n\n").split(b"\n\n")
+        assert isinstance(json.loads(event.removeprefix(b"data: "))["error"], dict)
+        assert observer.error is not None
+
+
+def test_an_event_named_an_error_is_one_in_whatever_form() -> None:
+    observer = StreamObserver(asked="up", strip_usage=True, backend="lab")
+    out = passed(observer, chunk() + b'event: error\ndata: {"message":"out of memory","type":"oom"}\n\n')
+    assert json.loads(out[len(chunk()) + 6 :])["error"]["message"] == "out of memory"
+
+
+def test_data_of_several_lines_is_one_document() -> None:
+    event = b'data: {"model": "up",\ndata: "choices": [{"delta": {"content": "a"}}]}\n\n'
+    assert StreamObserver(asked="up", strip_usage=True).feed(event) == event
+    out = StreamObserver(asked="gpt-4o", strip_usage=True).feed(event)
+    assert json.loads(out.removeprefix(b"data: "))["model"] == "gpt-4o"
+    assert out.count(b"\n") == 2
+
+
+@pytest.mark.parametrize("end", [b"", b"data: {}\n\n", b"data: {}\n\n" + DONE, DONE, b": hi\n\n", usage_chunk() + DONE])
+def test_a_stream_without_a_choice_is_no_answer(end: bytes) -> None:
+    observer = StreamObserver(asked="up", strip_usage=True, backend="lab")
+    out = passed(observer, end)
+    assert b'"error"' in out
+    assert DONE not in out
+    assert isinstance(observer.error, UpstreamDown)
+
+
+WHOLE = (
+    b'{"id":"c","object":"chat.completion","created":1,"model":"up","choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"Hi","tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]},'
+    b'"logprobs":null,"finish_reason":"tool_calls"},{"index":1,"message":{"role":"assistant","content":"Ho"}}],'
+    b'"usage":{"prompt_tokens":5,"completion_tokens":2},"extra":1}'
+)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n  "])
+@pytest.mark.parametrize("strip", [True, False])
+def test_a_document_is_told_as_a_stream_at_every_cut(before: bytes, strip: bool) -> None:
+    body = before + WHOLE
+    expected = passed(StreamObserver(asked="gpt-4o", strip_usage=strip), body)
+    records = [json.loads(event[6:]) for event in expected.removesuffix(b"\n\n").split(b"\n\n")[:-1]]
+    assert expected.endswith(DONE)
+    assert {(record["model"], record["object"], record["extra"]) for record in records} == {
+        ("gpt-4o", "chat.completion.chunk", 1)
+    }
+    assert len(records) == (4 if strip else 5)
+    first, end, second, last = (record["choices"][0] for record in records[:4])
+    assert first["delta"]["tool_calls"][0]["index"] == 0
+    assert (first["delta"]["content"], end["finish_reason"], second["index"]) == ("Hi", "tool_calls", 1)
+    assert last == {"index": 1, "delta": {}, "finish_reason": "stop"}
+    for cut in range(len(body)):
+        observer = StreamObserver(asked="gpt-4o", strip_usage=strip)
+        assert passed(observer, body[:cut], body[cut:]) == expected
+        assert (observer.usage, observer.first_token, observer.done) == (Usage(5, 2), True, True)
+
+
+def test_a_text_completion_is_told_as_a_stream() -> None:
+    body = b'{"id":"c","object":"text_completion","model":"up","choices":[{"index":0,"text":"Hi"}]}'
+    out = passed(StreamObserver(asked="up", strip_usage=True, path="/completions"), body)
+    assert out.endswith(DONE)
+    assert json.loads(out[6:].split(b"\n\n")[0])["choices"] == [{"index": 0, "text": "Hi", "finish_reason": "stop"}]
 
 
 def test_the_first_token_is_the_first_piece_of_an_answer() -> None:
@@ -258,24 +338,73 @@ def test_any_cuts_give_the_same_bytes(cuts: list[int]) -> None:
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
+CHAT, TEXTS, VECTORS = "/chat/completions", "/completions", "/embeddings"
+SAID = b'"choices": [ {"message":{"content":"x"}} ]'
+
+
 def test_a_whole_answer_is_renamed_and_its_usage_read() -> None:
-    body = b'{ "model" : "up", "choices": [ 1.0 ], "usage": {"prompt_tokens":3,"completion_tokens":4} }'
-    out, usage = observe_whole(body, "gpt-4o")
+    body = b'{ "model" : "up", %b, "usage": {"prompt_tokens":3,"completion_tokens":4} }' % SAID
+    out, usage = observe_whole(body, CHAT, asked="gpt-4o")
     assert out == body.replace(b'"up"', b'"gpt-4o"')
     assert usage == Usage(3, 4)
-    assert observe_whole(body, "up")[0] is body
+    assert observe_whole(body, CHAT, asked="up")[0] is body
 
 
 def test_embeddings_have_no_completion() -> None:
-    body = b'{"object":"list","data":[],"model":"up","usage":{"prompt_tokens":3,"total_tokens":3}}'
-    assert observe_whole(body, "up") == (body, Usage(3, 0))
+    body = b'{"object":"list","data":[{"embedding":"AAAA"}],"model":"up","usage":{"prompt_tokens":3,"total_tokens":3}}'
+    assert observe_whole(body, VECTORS, asked="up") == (body, Usage(3, 0))
 
 
-def test_a_body_that_is_not_understood_goes_through() -> None:
-    for body in (b"", b"nonsense", b"[1]", b'{"data":[]}', b'{"model":null}', b'{"usage":null}', b'{"error":null}'):
-        assert observe_whole(body, "x") == (body, None)
+@pytest.mark.parametrize("path", [CHAT, TEXTS, VECTORS])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(
+            b"",
+            b" ",
+            b"nonsense",
+            b"null",
+            b"[1]",
+            b"[]",
+            b"5",
+            b'"text"',
+            b"true",
+            b"{}",
+            b'{"model":null}',
+            b"<html>x",
+        ),
+        *(
+            b'{"choices":[]}',
+            b'{"choices":null}',
+            b'{"choices":[{}]}',
+            b'{"choices":[1.0]}',
+            b'{"choices":[{"message":null}]}',
+        ),
+        *(b'{"data":[]}', b'{"data":[{}]}', b'{"usage":null}', b'{"choices":[{"text":null}]}', b'{"data":null}'),
+        *(b'{%b,"x":"\xff"}' % SAID, b'{"choices":[{"message":{"content":"x"}', b"[" * 100_000),
+        *(DONE, b"data: null\n\n", b"data: {}\n\n" + DONE, b": hi\n\n", b"data", chunk()),
+    ],
+)
+def test_a_body_that_is_no_answer_is_an_error(path: str, body: bytes) -> None:
+    with pytest.raises(BackendError) as failed:
+        observe_whole(body, path, asked="x", backend="lab")
+    assert failed.value.status == 502
+    assert "The backend 'lab' " in failed.value.message
+    assert len(failed.value.message) < 300
+
+
+def test_a_stream_is_gathered_into_the_document_that_was_asked_for() -> None:
+    body, usage = observe_whole(STREAM, CHAT, asked="gpt-4o")
+    answer = json.loads(body)
+    assert (answer["id"], answer["model"], answer["object"]) == ("c", "gpt-4o", "chat.completion")
+    assert answer["choices"][0]["message"]["content"] == 'aé\n\n"model":"up"'
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert usage is not None
+    assert (usage.prompt, usage.completion) == (5, 2)
+    text = b'data: {"model":"up","choices":[{"index":0,"text":"a","finish_reason":"stop"}]}\n\n' + DONE
+    assert json.loads(observe_whole(text, TEXTS, asked="x")[0])["choices"][0]["text"] == "a"
 
 
 def test_an_error_with_status_200_is_raised() -> None:
     with pytest.raises(UpstreamFailed, match="Unexpected endpoint"):
-        observe_whole(b'{"error":"Unexpected endpoint or method. (POST /v1/embeddings)"}', "x")
+        observe_whole(b'{"error":"Unexpected endpoint or method. (POST /v1/embeddings)"}', VECTORS, asked="x")
