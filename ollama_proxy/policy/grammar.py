@@ -278,10 +278,8 @@ class _Writer:
         return {"anyOf": choices} if len(choices) > 1 else choices[0]
 
     def _tell_beside(self, said: Mapping[str, Json], path: str) -> None:
-        """Tell what is said of values that are listed, unless it follows from the list."""
-        for key in ("pattern", "minimum", "maximum", "multipleOf", "minLength", "maxLength"):
-            if key in said:
-                self._tell(path, key, said[key])
+        """Tell what else is said of values that are listed."""
+        self._tell_all(path, {key: said[key] for keys in IMPLIED.values() for key in keys if key in said})
 
     def _one(self, kind: str, said: Mapping[str, Json], path: str) -> dict[str, Json] | None:
         match kind:
@@ -306,6 +304,9 @@ class _Writer:
                 properties[name] = written
             elif name in required:
                 return None
+            elif more not in (None, False):
+                # Left out, it would be one of the members without a name.
+                self._tell(f"{path}.{name}", "not allowed", True)
         names = _names(said.get("propertyNames"))
         for name in (*required, *(names or ())):
             if name not in properties:

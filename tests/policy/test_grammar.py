@@ -4,13 +4,14 @@ for the same schemas."""
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
 
 from ollama_proxy.policy.grammar import ANYTHING, FORMATS, NOTES, write
 from ollama_proxy.policy.schema import Checker
-from ollama_proxy.policy.unfold import Unfolding
+from ollama_proxy.policy.unfold import Unfolding, Unsound
 
 from ..schemas import SCHEMAS, member
 
@@ -202,3 +203,96 @@ def test_for_a_reader_what_is_left_out_stands_in_the_descriptions() -> None:
     assert written["description"] == r"A digit (pattern: ^\d$)"
     number = write(member({"type": "number", "minimum": 0}), inline=True).schema["properties"]["v"]
     assert number["description"] == "(minimum: 0)"
+
+
+# --- what fits the form fits the schema -------------------------------------------------------------------------------
+
+LEAVES: tuple[dict[str, Any], ...] = (
+    {},
+    {"type": "string"},
+    {"type": "integer"},
+    {"const": 1},
+    {"enum": ["a", 1, None]},
+    {"$ref": "#/$defs/n"},
+)
+# A keyword, how often it is there, and what it may say; a function gets the means to make a schema.
+KEYWORDS: tuple[tuple[str, float, Any], ...] = (
+    ("type", 0.6, ("object", "array", "string", "number", "integer", ["string", "null"], ["object", "array"])),
+    ("properties", 0.4, lambda make: {name: make() for name in "abc"}),
+    ("required", 0.25, ([], ["a"], ["b", "c"])),
+    ("additionalProperties", 0.2, lambda make: make()),
+    ("items", 0.2, lambda make: make()),
+    ("prefixItems", 0.15, lambda make: [make(), make()]),
+    ("minItems", 0.1, (0, 1, 2)),
+    ("maxItems", 0.1, (0, 1, 3)),
+    ("minimum", 0.1, (0, 1.5)),
+    ("exclusiveMaximum", 0.1, (5,)),
+    ("minLength", 0.1, (1, 2)),
+    ("maxLength", 0.1, (1, 3)),
+    ("pattern", 0.1, ("^a", "^[a-z]+$", "b")),
+    ("enum", 0.05, ([1, "a", None, {}], [2.5, [1], True])),
+    ("const", 0.05, (2, "ab", {"a": 1})),
+    ("anyOf", 0.15, lambda make: [make(), make()]),
+    ("allOf", 0.15, lambda make: [make(), make()]),
+    ("propertyNames", 0.05, ({"enum": ["a", "b"]}, {"pattern": "^a"})),
+    ("patternProperties", 0.07, lambda make: {"^a": make()}),
+    ("uniqueItems", 0.05, (True,)),
+    ("not", 0.03, ({"const": 1},)),
+    ("$ref", 0.07, ("#/$defs/n",)),
+)
+
+
+def made(dice: Random, depth: int) -> dict[str, Any]:
+    if depth == 0 or dice.random() < 0.1:
+        return dict(dice.choice(LEAVES))
+    return {
+        key: says(lambda: made(dice, depth - 1)) if callable(says) else dice.choice(says)
+        for key, often, says in KEYWORDS
+        if dice.random() < often
+    }
+
+
+def value(dice: Random, depth: int = 3) -> Any:
+    kind = dice.randrange(7 if depth else 4)
+    if kind < 4:
+        return dice.choice((None, True, False, -2, 0, 1, 2, 3, 5, 0.5, 2.5, "", "a", "ab", "abc", "x1"))
+    if kind < 6:
+        return {name: value(dice, depth - 1) for name in dice.sample("abc", dice.randrange(4))}
+    return [value(dice, depth - 1) for _ in range(dice.randrange(4))]
+
+
+def closed(schema: Any) -> Any:
+    """Return a form as llama.cpp means it: objects have no other members, tuples all of their items."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: each if key in ("const", "enum") else closed(each) for key, each in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        out.setdefault("additionalProperties", False)
+    if "prefixItems" in out:
+        out |= {"minItems": len(out["prefixItems"]), "maxItems": len(out["prefixItems"])}
+    return out
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_fits_the_form_fits_the_schema_unless_it_was_told(seed: int) -> None:
+    dice, tried = Random(seed), 0
+    for _ in range(60):
+        schema = {**made(dice, 3), "$defs": {"n": made(dice, 1)}}
+        try:
+            Unfolding(schema)
+            original = Checker(schema)
+        except Unsound:
+            continue
+        form = write(schema)
+        written = dict(form.schema)
+        assert complaints(written, written) == []
+        if form.untold or form.schema == {"type": "object"} or ANY in form.schema.get("$defs", {}).values():
+            # Something is told, or nothing at all fits.
+            continue
+        checker = Checker(closed(form.schema))
+        fitting = [each for each in (value(dice) for _ in range(40)) if checker.miss_value(each) is None]
+        assert [(schema, each) for each in fitting if original.miss_value(each) is not None] == []
+        tried += len(fitting)
+    assert tried
