@@ -136,7 +136,7 @@ COSTS = Kind(
 
 # OpenAI's word: the ledger's.
 COLUMNS = {"user_id": "caller", "api_key_id": "key_id", "model": "asked", "line_item": "asked"}
-FILTERS = {"user_ids": "caller", "api_key_ids": "key_id", "models": "asked"}
+FILTERS = {"user_ids": "caller", "api_key_ids": "key_id", "models": "asked", "line_items": "asked"}
 # What is the same for every request here.
 CONSTANT: dict[str, Any] = {"project_id": PROJECT, "batch": False, "service_tier": "default"}
 

@@ -143,6 +143,7 @@ class CompletionsUsageQuery(UsageQuery, frozen=True, kw_only=True, forbid_unknow
 class CostsQuery(BucketsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The query of GET /v1/organization/costs."""
 
+    line_items: Annotated[list[str], Meta(description="Only what these models cost.")] = []
     group_by: list[Literal["project_id", "line_item", "api_key_id", "user_id"]] = []
     bucket_width: Literal["1d"] = "1d"
     limit: Annotated[int | None, Meta(description="How many days a page has: at most 180, 7 if left out.")] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from ollama_proxy.translate.openapi_answers import ANSWERS, SCHEMAS
 from ollama_proxy.translate.responses_items import check_item
 from ollama_proxy.translate.responses_tools import check_tool
 from ollama_proxy.translate.shapes import CompletionRequest, EmbeddingRequest
-from tests.described import DOCUMENT, is_valid, mutated, samples, values
+from tests.described import DOCUMENT, is_valid, mutated, problems, samples, values
 
 # More of them: OPROXY_TEST_FUZZ=500
 COUNT = int(os.environ.get("OPROXY_TEST_FUZZ", "40"))
@@ -140,6 +141,39 @@ def wrong(schema: dict[str, Any]) -> Iterator[Any]:
             yield "nonsense" if "enum" in each else ["nonsense"]
 
 
+# Where openai-python declares the parameters of our lists.
+SDK = {
+    "/v1/files": "file_list_params.FileListParams",
+    "/v1/batches": "batch_list_params.BatchListParams",
+    "/v1/chat/completions": "chat.completion_list_params.CompletionListParams",
+    "/v1/chat/completions/{completion_id}/messages": "chat.completions.message_list_params.MessageListParams",
+    "/v1/responses/{response_id}": "responses.response_retrieve_params.ResponseRetrieveParamsBase",
+    "/v1/responses/{response_id}/input_items": "responses.input_item_list_params.InputItemListParams",
+    "/v1/conversations/{conversation_id}/items": "conversations.item_list_params.ItemListParams",
+    "/v1/organization/usage/completions": "admin.organization.usage_completions_params.UsageCompletionsParams",
+    "/v1/organization/usage/embeddings": "admin.organization.usage_embeddings_params.UsageEmbeddingsParams",
+    "/v1/organization/usage/moderations": "admin.organization.usage_moderations_params.UsageModerationsParams",
+    "/v1/organization/costs": "admin.organization.usage_costs_params.UsageCostsParams",
+    "/v1/organization/admin_api_keys": "admin.organization.admin_api_key_list_params.AdminAPIKeyListParams",
+    "/v1/organization/projects/{project_id}/api_keys": (
+        "admin.organization.projects.api_key_list_params.APIKeyListParams"
+    ),
+    "/v1/organization/projects/{project_id}/rate_limits": (
+        "admin.organization.projects.rate_limit_list_rate_limits_params.RateLimitListRateLimitsParams"
+    ),
+}
+
+
+@pytest.mark.parametrize("path", SDK)
+def test_every_parameter_of_the_sdks_lists_is_known(path: str) -> None:
+    module, _, name = SDK[path].rpartition(".")
+    theirs = set(getattr(importlib.import_module(f"openai.types.{module}"), name).__annotations__)
+    (route,) = (row.route for row in ROUTES if (row.route.method, row.route.path) == ("GET", path))
+    assert route.query is not None
+    # Events that are sent again are as they were; that is told in `x-oproxy-ignored`.
+    assert theirs - set(route.query.__struct_fields__) - {"include_obfuscation"} == set()
+
+
 def test_no_handler_reads_a_query_that_is_not_declared() -> None:
     root = Path(query.__file__).parents[1] / "server"
     for path in sorted(root.glob("*.py")):
@@ -155,3 +189,18 @@ def test_a_form_says_its_file_and_its_fields() -> None:
     assert schema["required"] == ["file", "purpose"]
     assert schema["properties"]["file"]["format"] == "binary"
     assert set(schema["properties"]["purpose"]["enum"]) == set(files.PURPOSES)
+
+
+CASES = Path(__file__).parents[1] / "cases"
+STREAMS = {"chat": "ChatCompletionChunk", "responses": "ResponseEvent", "messages": "AnthropicEvent"}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_recorded_streams_fit_the_document_event_by_event(kind: str) -> None:
+    found = sorted((CASES / kind).glob("*/out.sse"))
+    assert found
+    for path in found:
+        for line in path.read_text().splitlines():
+            if line.startswith("data: ") and line != "data: [DONE]":
+                schema = {"$ref": f"#/components/schemas/{STREAMS[kind]}"}
+                assert problems(schema, json.loads(line[6:])) == [], (path.parent.name, line[:300])

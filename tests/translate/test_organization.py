@@ -191,6 +191,13 @@ def test_a_wrong_question_is_refused_by_name(params: dict[str, Any], param: str,
     assert (error.param, error.code) == (param, code)
 
 
+def test_costs_are_narrowed_by_their_line_items() -> None:
+    asked = parse_usage(
+        COSTS, pairs(start_time=5, **{"line_items[]": ["gpt-5", "gpt-4o"], "api_key_ids": "key_1"}), NOW
+    )
+    assert asked.only == {"asked": ("gpt-5", "gpt-4o"), "key_id": ("key_1",)}
+
+
 def test_costs_come_only_by_the_day() -> None:
     with pytest.raises(Invalid, match="'1d'"):
         parse_usage(COSTS, pairs(start_time=5, bucket_width="1h"), NOW)
