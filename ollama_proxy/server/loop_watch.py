@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -21,13 +22,16 @@ log = logging.getLogger(__name__)
 
 # Seconds between two measurements: a block shorter than this may be seen as shorter than it was.
 INTERVAL = 0.25
+# Less processor time than this share of a block, and it was not our work.
+IDLE = 0.25
 # Requests that are named in a warning.
 NAMED = 3
 
 
 class LoopWatch:
     """Measures the loop's lag. `running` holds the requests that are being answered, by their ids; the middleware fills
-    it, and `ended` with those that took longer than an interval. `clock` only goes forward; `wall` gives epoch seconds.
+    it, and `ended` with those that took longer than an interval. `clock` only goes forward; `wall` gives epoch seconds,
+    `cpu` the processor seconds that the process has used.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class LoopWatch:
         wall: Callable[[], float],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self.running: dict[str, web.Request] = {}
         # A request that blocked the loop has mostly ended when the timer fires at last.
@@ -43,6 +48,8 @@ class LoopWatch:
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
+        self._cpu = cpu
+        self._used = cpu()
         self._meter = LagMeter()
         self._warner = Warner()
 
@@ -58,11 +65,14 @@ class LoopWatch:
         now = self._clock()
         delay = now - due
         self._meter.add(now, delay)
+        before, self._used = self._used, self._cpu()
         hidden = self._warner.see(now, delay)
         if hidden is not None:
             log.warning(
-                "The event loop was blocked for %d ms; all requests waited. Requests at that time: %s.%s",
+                "The event loop was blocked for %d ms%s; all requests waited. Requests at that time: %s.%s",
                 round(delay * 1000),
+                # A machine that sleeps, or is busy with something else, looks like a block from inside.
+                ", because the machine was busy elsewhere" if self._used - before < delay * IDLE else "",
                 describe_requests([*self.running.values(), *self.ended]) or "none",
                 f" {hidden} more blocks since the last warning." if hidden else "",
             )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import aiohttp
 import pytest
 
 from ollama_proxy import tokens
-from ollama_proxy.workers import LARGE
+from ollama_proxy.server.keys import BODY, LOOP_WATCH, WORKERS
+from ollama_proxy.workers import LARGE, THREADS
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
-from tests.loop import functions_here
+from tests.loop import Heartbeat, functions_here
 
-from .conftest import config
+from .conftest import Setup, config
 
 LIMITS = "[limits]\nrequests_per_minute = 1000\ntokens_per_minute = 1_000_000_000\n"
 TEXT = "word " * (LARGE // 5 + 1)
@@ -148,3 +151,33 @@ async def test_the_vocabulary_is_not_loaded_on_the_loop_by_the_first_request_tha
         "once it is there, small prompts are counted here"
     )
     assert not any("tokens._encoder" in functions for functions in ran)
+
+
+async def test_a_client_that_leaves_while_its_request_waits_for_a_thread_leaves_nothing_behind(setup: Setup) -> None:
+    app = setup.proxy.app
+    release = threading.Event()
+    busy = [asyncio.ensure_future(app[WORKERS].run(LARGE, release.wait, 60)) for _ in range(THREADS)]
+    async with Heartbeat() as beat:
+        large = asyncio.ensure_future(setup.chat(messages=said(TEXT)))
+        while not any(request.get(BODY) for request in app[LOOP_WATCH].running.values()):
+            await beat.turns(1)
+        # Small requests are answered meanwhile.
+        assert (await setup.chat())[0] == 200
+        assert not large.done()
+        large.cancel()
+        while app[LOOP_WATCH].running:
+            await beat.turns(1)
+    release.set()
+    await asyncio.gather(*busy)
+    assert len(setup.ollama.asked("/api/chat")) == 1
+    assert "499" in setup.proxy.said[-1]
+    assert (await setup.chat(messages=said(TEXT)))[0] == 200
+
+
+async def test_small_requests_are_answered_while_a_large_one_is_worked_on(setup: Setup) -> None:
+    async with Heartbeat() as beat:
+        large = asyncio.ensure_future(setup.chat(messages=[said("Hi")[0]] * 20_000))
+        await beat.turns(1)
+        before = beat.count
+        assert (await large)[0] == 200
+        assert beat.count > before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from tests.conftest import Clock
 from .conftest import Setup
 
 
-def watch(clock: Clock) -> LoopWatch:
-    return LoopWatch(clock, lambda: 1_700_000_000.0 + clock.now)
+def watch(clock: Clock, cpu: Callable[[], float] | None = None) -> LoopWatch:
+    """Return a watch; by default all the time that passes is ours."""
+    used = iter(range(1000))
+    return LoopWatch(clock, lambda: 1_700_000_000.0 + clock.now, cpu=cpu or (lambda: float(next(used))))
 
 
 async def test_it_measures_how_late_its_timer_fires(clock: Clock) -> None:
@@ -57,6 +60,15 @@ def test_a_block_is_logged_once_a_minute(clock: Clock, caplog: pytest.LogCapture
     assert first == "The event loop was blocked for 300 ms; all requests waited. Requests at that time: none."
     assert second.endswith("blocked for 400 ms; all requests waited. Requests at that time: none."
                            " 2 more blocks since the last warning.")  # fmt: skip
+
+
+def test_a_machine_that_is_busy_elsewhere_is_not_blamed_on_a_request(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = watch(clock, lambda: 7.0)
+    with caplog.at_level(logging.WARNING):
+        made.measure(clock.now - 0.3)
+    assert "blocked for 300 ms, because the machine was busy elsewhere; all" in caplog.records[0].getMessage()
 
 
 async def test_health_shows_the_lag_and_a_block_names_its_request(
