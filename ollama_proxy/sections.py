@@ -80,6 +80,21 @@ class Server(Struct, frozen=True, kw_only=True):
     strict_ids: Annotated[
         bool, help("Refuse ids that have not the form of OpenAI's, with its words, before looking for them.", PLAIN)
     ] = False
+    send_timeout: Annotated[
+        float, help("Seconds a client may take nothing of its answer before its connection is closed.", LOWER, gt=0)
+    ] = 300.0
+    max_connections: Annotated[
+        int,
+        help(
+            "Connections of clients at once. Beyond that idle ones are closed, and where none is idle the answer is "
+            "503. Fewer where the system allows fewer open files.",
+            LOWER,
+            restart=True,
+            ge=1,
+        ),
+    ] = 2000
+    max_requests: Annotated[int, help("Requests that are answered or wait at once; more get 503.", LOWER, ge=1)] = 1000
+    max_sockets: Annotated[int, help("WebSockets that are open at once; more get 503.", LOWER, ge=1)] = 200
     header_hold: Annotated[
         float, help("Seconds a stream's head waits for the first event before heartbeats begin.", PLAIN, gt=0, le=300)
     ] = 5.0

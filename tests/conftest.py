@@ -112,6 +112,7 @@ class Proxy(NamedTuple):
     url: str
     app: web.Application
     said: list[str]
+    runner: Runner | None = None
 
 
 class Start(Protocol):
@@ -137,7 +138,7 @@ async def start_proxy() -> AsyncIterator[Start]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        return Proxy(f"http://{host}:{port}", app, said)
+        return Proxy(f"http://{host}:{port}", app, said, runner)
 
     yield start
     for runner in runners:

@@ -51,6 +51,7 @@ from .keys import (
     RELOADER,
     RUNS,
     SAY,
+    SOCKETS,
     STARTED,
     TASKS,
     UNATTENDED,
@@ -96,7 +97,7 @@ def build_app(
     app[TASKS], app[WORKERS], app[MEMORY] = Tasks(), Workers(), Memory(budget_of(settings))
     app[GUESSES], app[LOOP_WATCH] = Guesses(), LoopWatch(clock, wall)
     accounting.prepare(app, settings, env, control, eager=reload is not None)
-    app[BLOBS], app[UPLOADS] = Blobs(files.folder_of(settings.files.folder)), set()
+    app[BLOBS], app[UPLOADS], app[SOCKETS] = Blobs(files.folder_of(settings.files.folder)), set(), set()
     builder = Builder(env, clock)
     fleet = Fleet(builder.build(settings), clock=clock)
     gate = accounting.gate_of(app, settings)

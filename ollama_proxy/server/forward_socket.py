@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import aiohttp
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from ..backends.http import LARGEST_MESSAGE
 from ..backends.openai import OpenAIBackend
@@ -17,15 +17,20 @@ from ..errors import Unsupported
 from ..events import Usage
 from ..model import Call
 from ..policy.books import Books
+from ..policy.memory import Hold
 from ..translate.forward import SECRET_PROTOCOLS, request_headers, usage_of
 from .forward import call_path, note_model, placed
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LEAVING, TASKS
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LEAVING, MEMORY, TASKS
+from .malformed import release_incoming
 from .middleware import head
+from .sockets import PING, open_socket
 
 __all__ = ["forward_socket"]
 
 # What a socket is closed with when its other side is gone. https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1
 GOING_AWAY = 1001
+# Times its size that a message takes: as it came, and as it is sent.
+MESSAGE = 2
 # Codes that are never sent: they say what was missing.
 UNSENT = (None, 1005, 1006, 1015)
 
@@ -42,6 +47,11 @@ Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 async def forward_socket(request: web.Request, backends: Sequence[str]) -> web.StreamResponse:
     """Open the same socket at a backend, then here, and pass messages on until either side is done."""
+    with open_socket(request):
+        return await forwarded(request, backends)
+
+
+async def forwarded(request: web.Request, backends: Sequence[str]) -> web.StreamResponse:
     books, engine = request[BOOKS], request.app[ENGINE]
     settings = engine.snapshot.settings
     name, path = backends[0], call_path(request)
@@ -66,18 +76,20 @@ async def forward_socket(request: web.Request, backends: Sequence[str]) -> web.S
         async with backend.connect(call, offered) as there:
             chosen = (there.protocol,) if there.protocol else ()
             # It is closed by us, when it is written down.
-            here = web.WebSocketResponse(protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False)
+            here = web.WebSocketResponse(
+                protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False, heartbeat=PING
+            )
             here.headers.update(head(request))
             await here.prepare(request)
             app = request.app
-            up = app[TASKS].start(passed_up(here, there), name="socket")
+            up = app[TASKS].start(passed_up(request, here, there), name="socket")
 
             def leave() -> None:
                 app[TASKS].start(there.close(code=GOING_AWAY), name="close-socket")
 
             app[LEAVING].add(leave)
             try:
-                end = await passed(there, here, books)
+                end = await passed(request, there, here, books)
             finally:
                 app[LEAVING].discard(leave)
                 up.cancel()
@@ -94,25 +106,30 @@ def protocols_of(request: web.Request) -> list[str]:
     return [one.strip() for one in offered if one.strip() and not one.strip().startswith(SECRET_PROTOCOLS)]
 
 
-async def passed_up(here: Socket, there: Socket) -> None:
+async def passed_up(request: web.Request, here: Socket, there: Socket) -> None:
     """Pass on what the client says; when it is done, so is the other side."""
-    end = await passed(here, there, None)
+    end = await passed(request, here, there, None)
     await there.close(code=end.code, message=end.reason)
 
 
-async def passed(source: Socket, sink: Socket, books: Books | None) -> End:
-    """Pass messages on until the source is done; return how it was closed."""
+async def passed(request: web.Request, source: Socket, sink: Socket, books: Books | None) -> End:
+    """Pass messages on until the source is done; return how it was closed. Without books, they come from the client."""
+    hold = Hold(request.app[MEMORY])
     while True:
         message = await source.receive()
-        match message.type:
-            case WSMsgType.TEXT:
-                if books is not None:
-                    note_usage(books, message.data)
-                await sink.send_str(message.data)
-            case WSMsgType.BINARY:
+        if books is None:
+            release_incoming(request)
+        if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+            break
+        with hold:
+            if not hold.attempt(MESSAGE * len(message.data)):
+                return End(WSCloseCode.TRY_AGAIN_LATER, b"The server has no memory left for this message.")
+            if message.type is WSMsgType.BINARY:
                 await sink.send_bytes(message.data)
-            case _:
-                break
+                continue
+            if books is not None:
+                note_usage(books, message.data)
+            await sink.send_str(message.data)
     code = source.close_code
     told = message.extra if isinstance(message.extra, str) else ""
     return End(GOING_AWAY if code is None or code in UNSENT else code, told.encode()[:123])

@@ -50,6 +50,7 @@ __all__ = [
     "RELOADER",
     "RUNS",
     "SAY",
+    "SOCKETS",
     "STARTED",
     "TASKS",
     "UNATTENDED",
@@ -87,6 +88,8 @@ LOOP_WATCH: web.AppKey[LoopWatch] = web.AppKey("loop_watch")
 LEAVING: web.AppKey[set[Callable[[], None]]] = web.AppKey("leaving")
 # Set when the grace time is over: what is cancelled from then on is cut by us.
 CUT = web.AppKey("cut", asyncio.Event)
+# The ids of the requests whose WebSockets are open.
+SOCKETS: web.AppKey[set[str]] = web.AppKey("sockets")
 RELOADER = web.AppKey("reloader", Reloader)
 SAY: web.AppKey[Callable[[str], None]] = web.AppKey("say")
 # Seconds that only go forward, for durations.

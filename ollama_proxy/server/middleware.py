@@ -62,6 +62,8 @@ ALLOWED_HEADERS = (
 
 # An answer of more bytes is sent before its memory is given back; less fits into the socket's own buffers.
 LARGE = 256 * 1024
+# Where there may be too many requests: the administrator's own are always let in.
+CROWDED = ("/v1/", "/api/")
 # Forms with files have limits of their own: they go to the disk as they come.
 STREAMED = re.compile(r"/v1/files/?|/v1/uploads/[^/]+/parts/?|/api/blobs/[^/]+/?")
 
@@ -182,6 +184,8 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         )
     if request.method == "OPTIONS":
         return await preflight(request)
+    if len(request.app[LOOP_WATCH].running) > server.max_requests and request.path.startswith(CROWDED):
+        refuse_crowd(request, server.max_requests)
     if not request.app[ACCOUNTS].ready and needs_accounts(request.path, settings):
         await request.app[ACCOUNTS].settled()
     if (request.content_length or 0) > server.max_body and not (
@@ -213,6 +217,16 @@ async def guarded(request: web.Request, handler: Handler, settings: Settings) ->
         if exc.status < 400:
             return exc
         raise Invalid(exc.reason) from exc
+
+
+def refuse_crowd(request: web.Request, most: int) -> None:
+    """Refuse a request that is one too many; how we are can still be asked. Raises Overloaded."""
+    if request.path.startswith("/v1/health"):
+        return
+    error = Overloaded(f"The server is handling {most} requests (max_requests under [server]).", wait=1.0)
+    if not request.content.is_eof():
+        error.headers["connection"] = "close"
+    raise error
 
 
 def too_large(most: int) -> TooLarge:

@@ -20,15 +20,17 @@ from .. import framing
 from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
-from ..policy.memory import body_cost
+from ..policy.memory import Hold, body_cost
 from ..policy.redact import without_keys
 from ..translate.responses_replay import documents
 from .cutting import ending
 from .dialects import RESPONSES
 from .door import enter
 from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL
+from .malformed import release_incoming
 from .middleware import head, tell
 from .responses_ask import Prepared, answered, keep, prepare
+from .sockets import PING, open_socket
 
 __all__ = ["serve_socket"]
 
@@ -36,19 +38,24 @@ log = logging.getLogger(__name__)
 
 # Seconds a connection lives, as OpenAI's.
 LIFE = 3600.0
-# Seconds between pings; a client that is gone is noticed by them.
-PING = 30.0
 # Turns whose items are remembered.
 REMEMBERED = 8
+# Times its letters that a frame takes while it waits.
+FRAME = 2
 # Frames that wait while a turn runs.
 WAITING = 16
 # Keys of a frame that are no parameters of the response.
-FRAME = ("type", "generate", "stream_id", "event_id", "stream", "background")
+PARAMETERS = ("type", "generate", "stream_id", "event_id", "stream", "background")
 
 
 async def serve_socket(request: web.Request) -> web.WebSocketResponse:
     """Serve one connection until it ends."""
     request[BOOKS].endpoint = ""
+    with open_socket(request):
+        return await served(request)
+
+
+async def served(request: web.Request) -> web.WebSocketResponse:
     size = request.app[ENGINE].snapshot.settings.server.max_body
     ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=size, autoping=True)
     ws.headers.update(head(request))
@@ -62,21 +69,27 @@ async def serve_socket(request: web.Request) -> web.WebSocketResponse:
     request.app[LEAVING].add(conversation.leave)
     try:
         async for message in ws:
+            release_incoming(request)
             if message.type is not WSMsgType.TEXT:
                 continue
+            size = FRAME * len(message.data)
             if conversation.frames.full():
                 await conversation.refuse(Invalid("Too many requests wait on this connection.", code="too_many"))
+            elif not conversation.hold.attempt(size):
+                await conversation.refuse(conversation.hold.refusal(size))
             else:
                 conversation.frames.put_nowait(message.data)
     finally:
         request.app[LEAVING].discard(conversation.leave)
         turns.cancel()
-        await asyncio.wait([turns])
+        with conversation.hold:
+            await asyncio.wait([turns])
     return ws
 
 
 class Socket:
-    """One connection. `frames` are those that wait for their turn."""
+    """One connection. `frames` are those that wait for their turn; `hold` is the memory for them, and for what is
+    remembered."""
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
         self.frames: asyncio.Queue[str] = asyncio.Queue(WAITING)
@@ -86,6 +99,8 @@ class Socket:
         self._leaving = False
         # By the ids of responses that are not stored, all that was said up to their end.
         self._memory: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self.hold = Hold(request.app[MEMORY])
 
     async def run(self) -> None:
         """Take the turns until cancelled, until the connection is too old, or until the daemon ends."""
@@ -93,6 +108,7 @@ class Socket:
             async with asyncio.timeout(LIFE):
                 while not self._leaving:
                     if frame := await self.frames.get():
+                        self.hold.give(FRAME * len(frame))
                         await self._turn(frame)
             await self._ws.close(code=WSCloseCode.GOING_AWAY)
         except TimeoutError:
@@ -159,19 +175,20 @@ class Socket:
         app = self._app
         frame = read(text)
         generate = frame.get("generate") is not False
-        body = msgspec.json.encode({key: value for key, value in frame.items() if key not in FRAME} | {"stream": True})
+        fields = {key: value for key, value in frame.items() if key not in PARAMETERS}
+        body = msgspec.json.encode(fields | {"stream": True})
         previous = frame.get("previous_response_id")
         try:
             prepared = await prepare(app, body, books, memory=self._memory)
             last = await self._stream(prepared, books) if generate else self._warm(prepared)
         except OproxyError:
             # A turn that failed is not gone on from by accident: its client has to say all again.
-            self._memory.pop(previous if isinstance(previous, str) else "", None)
+            self._forget(previous if isinstance(previous, str) else "")
             raise
         books.status = 200
         await self._closed(books)
         await keep(app, prepared, books)
-        self._remember(prepared)
+        self._remember(prepared, books.hold.held)
         for document in documents(last):
             await self._send(document)
         return msgspec.json.encode(prepared.writer.response)
@@ -202,13 +219,20 @@ class Socket:
             return writer.feed([Fail(exc)])
         return writer.flush()
 
-    def _remember(self, prepared: Prepared) -> None:
+    def _remember(self, prepared: Prepared, size: int) -> None:
+        """Remember a turn that took `size` bytes, if there is memory for it. What came before it is shared with the
+        turns before."""
         response = prepared.writer.response
-        if prepared.stored or response["status"] not in ("completed", "incomplete"):
+        if prepared.stored or response["status"] not in ("completed", "incomplete") or not self.hold.attempt(size):
             return
         self._memory[prepared.id] = [*prepared.before, *prepared.items, *response["output"]]
+        self._sizes[prepared.id] = size
         while len(self._memory) > REMEMBERED:
-            self._memory.popitem(last=False)
+            self._forget(next(iter(self._memory)))
+
+    def _forget(self, id: str) -> None:
+        self._memory.pop(id, None)
+        self.hold.give(self._sizes.pop(id, 0))
 
 
 def read(text: str) -> dict[str, Any]:

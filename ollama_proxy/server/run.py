@@ -108,6 +108,7 @@ async def serve_app(
         urls = [await listen(runner, site) for site in sites]
         obey(ending, reload)
         app[TASKS].start(announce(ready, urls), name="ready")
+        app[TASKS].start(runner.watch(), name="connections")
         await ending.wanted.wait()
         for leave in list(app.get(LEAVING, ())):
             leave()
