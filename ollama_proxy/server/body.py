@@ -135,6 +135,8 @@ async def read_body(request: web.Request) -> bytes:
             hold.check(BODY * (request.content_length or 0))
             body = await joined(request)
         except OproxyError as exc:
+            # Others need it now, not only when this refusal is booked and sent.
+            hold.release()
             # The rest is not read; a client that knows will not use the connection again.
             exc.headers["connection"] = "close"
             raise

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,8 @@ import openai
 import pytest
 
 from ollama_proxy import server
-from ollama_proxy.server.keys import MEMORY, RECORDER
+from ollama_proxy.policy.books import Books
+from ollama_proxy.server.keys import CLERK, MEMORY, RECORDER
 from ollama_proxy.server.responses import pieces
 from ollama_proxy.server.routes import ROUTES
 from ollama_proxy.server.runs import FOLLOWED
@@ -102,6 +104,34 @@ async def test_of_many_large_bodies_some_are_refused_and_all_is_given_back(
             told = (await response.json())["memory"]
         assert (told["held"], told["budget"]) == (0, 6 * MIB)
         assert told["refused"] >= 1
+
+
+async def test_only_as_many_are_refused_as_do_not_fit_though_all_come_at_once(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    # Room for four of six, whose pieces come in turns; a refusal takes a while to be booked.
+    proxy = await start(start_proxy, ollama, 'memory = "10MiB"')
+    close = proxy.app[CLERK].close
+
+    async def slowly(books: Books) -> None:
+        await asyncio.sleep(0.3)
+        await close(books)
+
+    proxy.app[CLERK].close = slowly  # type: ignore[method-assign]
+    raws = [Raw(proxy) for _ in range(6)]
+    body = json.dumps(BIG).encode()
+    async with AsyncExitStack() as stack:
+        for raw in raws:
+            await stack.enter_async_context(raw)
+            await raw.send(chat_head(len(body)))
+        for at in range(0, len(body), 50_000):
+            for raw in raws:
+                with suppress(ConnectionError):
+                    await raw.send("", body[at : at + 50_000])
+            await asyncio.sleep(0.01)
+        found = [(await raw.answer())[0] for raw in raws]
+    assert sorted(found) == [200, 200, 200, 200, 503, 503]
+    assert await given_back(proxy)
 
 
 async def test_a_small_request_is_served_while_large_ones_fill_the_budget(
