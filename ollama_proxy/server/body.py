@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from .keys import BODY as WHOLE
 from .keys import BOOKS, ENGINE
 
 __all__ = ["PASSING", "Pace", "Passing", "body_pieces", "budget_of", "machine_memory", "read_body", "take_body"]
+
+if sys.platform != "win32":
+    import resource
 
 T = TypeVar("T")
 
@@ -43,6 +47,8 @@ def machine_memory() -> int | None:
     # Windows has no sysconf.
     with suppress(AttributeError, ValueError, OSError):
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if sys.platform != "win32":
+        found += [limit for limit in resource.getrlimit(resource.RLIMIT_AS)[:1] if limit != resource.RLIM_INFINITY]
     for path in LIMITS:
         # Not Linux, or "max".
         with suppress(OSError, ValueError):

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from ..errors import Internal, Invalid, OproxyError, Overloaded
 from ..policy.crowd import Unsent, most_connections, standstills
 from ..policy.memory import Hold, Memory
 from ..policy.redact import without_keys
+from ..sections import Server as ServerSettings
 from .dialects import dialect_of
 from .keys import ENGINE, MEMORY, NEW_ID
 
@@ -40,7 +42,7 @@ class Incoming:
     """A WebSocket's parser that counts what has come of a message against the memory of requests: a message may be as
     large as a body, and nobody sees it before it is whole."""
 
-    def __init__(self, parser: Any, transport: asyncio.Transport | None, memory: Memory) -> None:
+    def __init__(self, parser: Any, transport: asyncio.Transport | None, memory: Memory | None) -> None:
         self.hold = Hold(memory)
         self._parser = parser
         self._transport = transport
@@ -120,7 +122,7 @@ class Protocol(web.RequestHandler):
 class Server(web.Server):
     """Makes a `Protocol` for each connection. `open` are those that are open, the oldest first; there may be `most`."""
 
-    def __init__(self, made: web.Server, new_id: NewId, memory: Memory, most: int, **options: Any) -> None:
+    def __init__(self, made: web.Server, new_id: NewId, memory: Memory | None, most: int, **options: Any) -> None:
         self.open: dict[Protocol, None] = {}
         self.memory = memory
         self._most = most
@@ -165,14 +167,13 @@ class Server(web.Server):
 class Runner(web.AppRunner):
     """Runs an application; `options` are those of each connection (times and sizes)."""
 
-    __slots__ = ("_memory", "_most", "_new_id", "_options", "_timeout")
+    __slots__ = ("_memory", "_most", "_new_id", "_options", "_settings")
 
     def __init__(self, app: web.Application, *, shutdown_timeout: float, **options: Any) -> None:
         super().__init__(app, access_log=None, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
-        self._new_id, self._memory = app[NEW_ID], app[MEMORY]
-        server = app[ENGINE].snapshot.settings.server
-        self._most = most_connections(server.max_connections, open_files())
-        self._timeout: Callable[[], float] = lambda: app[ENGINE].snapshot.settings.server.send_timeout
+        self._new_id, self._memory = app[NEW_ID], app.get(MEMORY)
+        self._settings = partial(settings_of, app)
+        self._most = most_connections(self._settings().max_connections, open_files())
         self._options = options
 
     async def _make_server(self) -> web.Server:
@@ -189,10 +190,16 @@ class Runner(web.AppRunner):
             if not isinstance(server, Server):
                 continue
             sizes = {each: unsent_of(each) for each in server.open}
-            unsent, over = standstills(unsent, sizes, clock(), self._timeout())
+            unsent, over = standstills(unsent, sizes, clock(), self._settings().send_timeout)
             for protocol in over:
                 if protocol.transport is not None:
                     protocol.transport.abort()
+
+
+def settings_of(app: web.Application) -> ServerSettings:
+    """Return [server] as it is now; an application without an engine has the defaults."""
+    engine = app.get(ENGINE)
+    return engine.snapshot.settings.server if engine is not None else ServerSettings()
 
 
 def unsent_of(protocol: Protocol) -> int:
