@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +32,19 @@ else:
 
     DETACHED = 0
 
-__all__ = ["Claim", "DaemonError", "State", "claim", "end", "launch", "log_path", "running", "state_dir"]
+__all__ = [
+    "Claim",
+    "DaemonError",
+    "State",
+    "absence",
+    "cause",
+    "claim",
+    "end",
+    "launch",
+    "log_path",
+    "running",
+    "state_dir",
+]
 
 # Whoever only looks holds the lock for microseconds; one who starts must not lose against a look.
 TRIES = 5
@@ -196,7 +208,14 @@ def launch(args: Sequence[str], *, patience: float = 30.0) -> State:
     if (other := running()) is not None:
         raise DaemonError(refusal(other))
     path = log_path()
-    make_folder(path.parent)
+    try:
+        probe(state_dir())
+        probe(path.parent)
+    except OSError as exc:
+        raise DaemonError(
+            f"The daemon cannot be started in the background: {cause(exc)}. It has to write its state and its log "
+            "there. `oproxy serve` serves without them."
+        ) from exc
     command = [sys.executable, "-m", "ollama_proxy", *args, "--log-file", str(path)]
     with open(path, "ab", opener=opener) as log:
         begin = log.tell()
@@ -220,6 +239,34 @@ def launch(args: Sequence[str], *, patience: float = 30.0) -> State:
         time.sleep(0.02)
     child.terminate()
     raise DaemonError(f"The daemon did not listen within {patience:.0f} s. See {path}.")
+
+
+def probe(folder: Path) -> None:
+    """See whether a file in a folder can be written. Raises OSError."""
+    make_folder(folder)
+    path = folder / f".probe-{os.getpid()}"
+    try:
+        with open(path, "wb", opener=opener) as file:
+            # A full disk still takes an empty file.
+            file.write(b"\0" * 4096)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def cause(exc: OSError) -> str:
+    """Return what is wrong with which file."""
+    return f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else exc.strerror or str(exc)
+
+
+def absence() -> str:
+    """Say what is known where no daemon has told where it is."""
+    if not held():
+        return "No daemon is running. Start one with `oproxy serve`."
+    return (
+        f"A daemon runs, but {state_file()} does not tell where: it is just starting, or its disk is full. "
+        "End it where it was started (Ctrl-C), or make room: it then writes the file by itself."
+    )
 
 
 def last_lines(path: Path, begin: int, count: int = 10) -> str:

@@ -29,6 +29,7 @@ from ..backends.base import Backend
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..policy.address import is_loopback
+from ..policy.backoff import Backoff, Presence
 from ..policy.mask import mask_secrets
 from ..policy.printable import block_text, line_text, log_text
 from ..private import make_folder, opener
@@ -301,6 +302,7 @@ class Foreground:
         self._app = build_app(loaded, say=say, reload=read, control=self._token)
         self._https = open_https(loaded.settings, say=say, tls=lambda: self._app[ENGINE].snapshot.settings.tls)
         self._ending = Ending()
+        self._state_file = Presence(Backoff(1.0, 10.0))
         self._terminal = interactive()
 
     def run(self) -> None:
@@ -342,18 +344,18 @@ class Foreground:
     async def _ready(self, urls: Sequence[str]) -> None:
         """Tell the other commands, and the person, that we listen; then how the backends are, as soon as they say."""
         calm()
-        self._claim.publish(
-            daemon.State(
-                pid=os.getpid(),
-                url=urls[0],
-                started=self._app[STARTED]["at"],
-                version=__version__,
-                grace=self._loaded.settings.server.grace,
-                config=str(self._loaded.path) if self._loaded.path.exists() else None,
-                log=str(self._log_file) if self._log_file else None,
-                token=self._token,
-            )
+        state = daemon.State(
+            pid=os.getpid(),
+            url=urls[0],
+            started=self._app[STARTED]["at"],
+            version=__version__,
+            grace=self._loaded.settings.server.grace,
+            config=str(self._loaded.path) if self._loaded.path.exists() else None,
+            log=str(self._log_file) if self._log_file else None,
+            token=self._token,
         )
+        if not self._publish(state):
+            self._app[TASKS].start(self._publish_later(state), name="state-file")
         places = [part for url in urls for part in (" and ", self._paint(f"{url}/v1", bold=True))]
         self._say(painted(f"oproxy {__version__} listens on ", *places[1:]))
         settings = self._loaded.settings
@@ -368,6 +370,28 @@ class Foreground:
             await self._fetch_builtin()
             health = await survey(self._app)
         self._backends(health["backends"])
+
+    def _publish(self, state: daemon.State) -> bool:
+        """Tell the other commands where we are; return whether that could be written. Says what cannot, once."""
+        try:
+            self._claim.publish(state)
+        except OSError as exc:
+            if self._state_file.lost(str(exc), time.time()):
+                self._say(
+                    f"The state file cannot be written ({daemon.cause(exc)}). The daemon serves all the same, but "
+                    "`oproxy status` and `oproxy stop` do not find it until it can."
+                )
+            return False
+        if self._state_file.back():
+            self._say("The state file is written; `oproxy status` and `oproxy stop` find the daemon.")
+        return True
+
+    async def _publish_later(self, state: daemon.State) -> None:
+        """Try until it can be written."""
+        while True:
+            await asyncio.sleep(self._state_file.pause(time.time()))
+            if self._publish(state):
+                return
 
     async def _fetch_builtin(self) -> None:
         """Get the built-in model, so that a machine with no model server at all can answer."""

@@ -20,8 +20,6 @@ __all__ = ["blocked_text", "status", "stop"]
 # A daemon that lives answers at once; its backends may take a connection's time to be found dead.
 PATIENCE = aiohttp.ClientTimeout(total=20)
 
-NOT_RUNNING = "No daemon is running. Start one with `oproxy serve`."
-
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
@@ -35,7 +33,7 @@ def status(
         if as_json:
             print_json({"running": False})
             raise typer.Exit(1)
-        raise Failure(NOT_RUNNING)
+        raise Failure(daemon.absence())
     try:
         health = asyncio.run(asked(state))
     except ApiError as exc:
@@ -153,7 +151,7 @@ def stop(
     """Stop the daemon; running answers may finish within the grace time (`grace` under `[server]`)."""
     state = daemon.running()
     if state is None:
-        raise Failure(NOT_RUNNING)
+        raise Failure(daemon.absence())
     try:
         if interactive():
             with errors().status("") as spinner:

@@ -110,11 +110,28 @@ def fields_of(request: web.Request, body: KeyRequest) -> dict[str, Any]:
         fields["revoked"] = request.app[WALL]() if body.revoked else None
     if "model" in fields:
         fields["model"] = fields["model"] or ""
-    if "name" in fields and not (fields["name"] and fields["name"].isprintable() and len(fields["name"]) <= 100):
-        raise Invalid("A key's name has 1 to 100 printable characters.", param="name")
+    if "name" in fields:
+        check_name(fields["name"])
+    for name in ("tags", "models", "endpoints"):
+        for each in fields.get(name) or ():
+            check_text(each, name)
+    check_text(fields.get("model") or "", "model")
     if fields.get("tier") and request.app[ENGINE].gate.tier(fields["tier"]) is None:
         raise Invalid(f"There is no tier {fields['tier']!r}. Known: {PRESETS_ARE}.", param="tier")
     return fields
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a key's name. Raises Invalid."""
+    if not (name and name.isprintable() and len(name) <= 100):
+        raise Invalid("A key's name has 1 to 100 printable characters.", param="name")
+
+
+def check_text(text: str, param: str) -> None:
+    """Refuse text that no name has and that not every database holds: NUL, halves of surrogate pairs. Raises
+    Invalid."""
+    if not text.isprintable():
+        raise Invalid(f"{param} has characters that cannot be printed.", param=param)
 
 
 def find(request: web.Request) -> Key:

@@ -18,7 +18,7 @@ from ..store import usage
 from ..translate import organization, query, validate
 from ..translate.shapes_admin import AdminKeyRequest
 from ..translate.shapes_queries import AdminKeysQuery, ProjectKeysQuery, RateLimitsQuery
-from .account_keys import ask, refresh
+from .account_keys import ask, check_name, refresh
 from .body import read_body
 from .keys import ENGINE, KEYRING, NEW_ID, WALL
 from .reply import json_bytes
@@ -136,6 +136,7 @@ async def admin_key(request: web.Request) -> web.Response:
 async def create_admin_key(request: web.Request) -> web.Response:
     """POST /v1/organization/admin_api_keys: the answer holds the key, for this once."""
     wanted, _ = validate.decode(await read_body(request), AdminKeyRequest)
+    check_name(wanted.name)
     app = request.app
     now, secret = app[WALL](), credentials.new_secret(os.urandom(25))
     key = Key(

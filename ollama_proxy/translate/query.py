@@ -38,6 +38,10 @@ def parse(pairs: Pairs, struct: type[S]) -> tuple[S, tuple[str, ...]]:
     unknown: dict[str, None] = {}
     for written, value in pairs:
         name, bracket, inner = written.partition("[")
+        if "\0" in value or "\0" in written:
+            # No name has one, and not every database can look for it.
+            shown = name.replace("\0", "")[:SHOWN]
+            raise Invalid(f"Invalid '{shown}': it holds a NUL character.", param=shown, code="invalid_value")
         match kinds.get(name):
             case inspect.ListType():
                 if value:
