@@ -74,6 +74,8 @@ limits: dict[str, st.SearchStrategy[Any]] = {
     "url": st.sampled_from(["", "http://x", "https://[::1]:1/x"]),
     "headers": st.dictionaries(st.sampled_from(["a", "X-B"]), st.sampled_from(["", "é c", "\t"]), max_size=2),
     "keep_alive": st.sampled_from([None, -1, 0.5, "30m", "1h30m"]),
+    # What a header can have.
+    "api_key": st.sampled_from(["", "sk-1", "a ~"]),
     "host": st.sampled_from(["::1", "0.0.0.0"]),
 }
 plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

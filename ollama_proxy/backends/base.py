@@ -15,7 +15,7 @@ from ..model import Call, ModelInfo
 from ..policy.memory import Hold
 from ..translate.wire import Wire
 
-__all__ = ["Backend", "Health", "Progress", "Reply", "Running"]
+__all__ = ["Backend", "Health", "Progress", "Reply", "Running", "remaining_hint"]
 
 
 class Reply(Protocol):
@@ -66,6 +66,12 @@ class Health(Struct, frozen=True, kw_only=True):
     version: str | None = None
     detail: str = ""
     latency_ms: float | None = None
+
+
+def remaining_hint(detail: str, hint: str) -> str:
+    """Return what is still to be said after `detail` of a backend that is down: its hint, "" where `detail` names
+    another way out itself."""
+    return "" if detail.startswith("The ") and not detail.endswith(hint) else hint
 
 
 class Backend(Protocol):

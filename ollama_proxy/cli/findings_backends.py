@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..backends import table, weights
-from ..backends.base import Backend, Health, Running
+from ..backends.base import Backend, Health, Running, remaining_hint
 from ..backends.embedded import CHAT_MODEL, INSTALL, NEEDED
 from ..backends.fleet import Fleet
 from ..backends.http import unexpected
@@ -99,8 +99,7 @@ def backend_findings(scene: Scene, backend: Backend, state: Health, count: int) 
         # What keeps the built-in model from answering is said by `check_embedded`.
         if backend.kind != "embedded":
             what = state.detail.removesuffix(backend.hint).strip() or "it does not answer"
-            # An error that says what to do needs no other hint.
-            remedy = backend.hint if state.detail.endswith(backend.hint) or not state.detail.startswith("The ") else ""
+            remedy = remaining_hint(state.detail, backend.hint)
             yield Finding(name, "warning", what, where, remedy)
         return
     parts = [state.version or "", f"{state.latency_ms:.0f} ms" if state.latency_ms is not None else ""]

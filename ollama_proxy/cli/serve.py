@@ -25,7 +25,7 @@ import msgspec
 import typer
 
 from .. import __version__, certs, daemon
-from ..backends.base import Backend
+from ..backends.base import Backend, remaining_hint
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..policy.address import is_loopback
@@ -428,8 +428,9 @@ class Foreground:
         if not any(row["state"] == "up" or row["models"] for row in rows):
             self._say("")
             self._say("No backend answers yet. Requests will fail until one does; nothing needs to be started again.")
-            for member in members.values():
-                self._say(f"  {member.backend.name}: {member.backend.hint}")
+            for row in rows:
+                if hint := remaining_hint(row["detail"], members[row["name"]].backend.hint):
+                    self._say(f"  {row['name']}: {hint}")
         self._say("")
 
     def _paint(self, text: str, **style: Any) -> Painted:

@@ -37,7 +37,7 @@ def mistake(url: str, schemes: Collection[str], *, credentials: bool = False) ->
     if port == 0:
         return NO_PORT
     if "@" in parts.netloc and not credentials:
-        return "one with a user name or password in it (a key belongs in api_key, another secret in headers)"
+        return "one with a user name or password in it (a key belongs in api_key, all else in headers)"
     if not host or not HOST.fullmatch(host) or not all(0 < len(label) <= LONGEST_LABEL for label in labels(host)):
         return NO_HOST
     return ""

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from ollama_proxy.backends import table
-from ollama_proxy.backends.base import Backend
+from ollama_proxy.backends.base import Backend, remaining_hint
 from ollama_proxy.errors import BackendError, UpstreamDown, UpstreamFailed
 from ollama_proxy.model import Call
 from ollama_proxy.policy.bases import likely_bases
@@ -139,6 +139,9 @@ async def test_https_in_front_of_plain_http_is_told(build: Callable[[str, str], 
             await backend.models()
         detail = (await backend.check()).detail
         assert "Start that server" not in detail
+        assert remaining_hint(detail, backend.hint) == "", "what is said last is the way out"
+    down = build("openai", "http://127.0.0.1:9/v1")
+    assert remaining_hint((await down.check()).detail, down.hint) == down.hint
 
 
 async def test_a_client_gets_a_502_and_no_404(start_proxy: Start) -> None:

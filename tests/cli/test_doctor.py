@@ -401,7 +401,9 @@ async def test_a_database_server_that_is_away_is_broken_and_its_password_not_tol
     text = told(await check_store(look('[store]\nurl = "postgresql://me:secret@127.0.0.1:9/books"\n')), "broken")
     assert "it cannot be reached" in text
     assert "secret" not in text
-    assert "is not supported" in told(await check_store(look('[store]\nurl = "mysql://x/y"\n')), "broken")
+    wrong = told(await check_config(look('[store]\nurl = "mysql://me:secret@x/y"\n')), "broken")
+    assert "store.url: expected postgresql://USER@HOST/NAME, or nothing for SQLite" in wrong
+    assert "secret" not in wrong
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
