@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-__all__ = ["Page", "Piece", "Stored"]
+__all__ = ["Link", "Page", "Piece", "Stored"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,15 @@ class Piece(Struct, frozen=True):
 
     id: str
     data: bytes
+
+
+class Link(Struct, frozen=True):
+    """One object of a line in which each names the one before it as its `parent`, with the pieces that it holds."""
+
+    id: str
+    parent: str
+    status: str
+    pieces: tuple[Piece, ...]
 
 
 class Page(Struct, Generic[T], frozen=True):

@@ -169,26 +169,24 @@ async def history_of(
 
 
 def chain(objects: Objects, last: str, owner: str) -> list[Item]:
-    """Return what was said up to a response, all that it went on from included."""
-    found: list[list[Piece]] = []
-    id = last
-    while id:
-        thing = objects.get(id, kind=KIND, owner=owner)
-        if thing is None or len(found) > LONGEST:
+    """Return what was said up to a response, all that it goes on from included. Raises errors.Invalid."""
+    links = objects.line(last, kind=KIND, owner=owner, longest=LONGEST)
+    if not links or links[0].parent:
+        # The oldest that is there goes on from one that is not, or there are more than anybody reads.
+        lost = links[0].parent if links else last
+        raise Invalid(
+            f"Previous response with id '{lost[:200]}' not found.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    for link in links:
+        if link.status in ("queued", "in_progress"):
             raise Invalid(
-                f"Previous response with id '{id[:200]}' not found.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
-        if thing.status in ("queued", "in_progress"):
-            raise Invalid(
-                f"The response '{id}' is not complete yet (status '{thing.status}'). Wait for it, or cancel it.",
+                f"The response '{link.id}' is not complete yet (status '{link.status}'). Wait for it, or cancel it.",
                 param="previous_response_id",
                 code="previous_response_not_complete",
             )
-        found.append(objects.pieces(id))
-        id = msgspec.json.decode(thing.data).get("after") or ""
-    return [msgspec.json.decode(piece.data) for pieces in reversed(found) for piece in pieces]
+    return [msgspec.json.decode(piece.data) for link in links for piece in link.pieces]
 
 
 def missing(id: str) -> NotFound:
@@ -331,6 +329,7 @@ def stored_of(app: web.Application, prepared: Prepared, more: Mapping[str, Any] 
         created=app[WALL](),
         expires=expiry(app),
         status=response["status"],
+        parent=prepared.after or "",
         data=msgspec.json.encode(data),
     )
 

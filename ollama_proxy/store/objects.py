@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
-from ..stored import Page, Piece, Stored
+from ..stored import Link, Page, Piece, Stored
 from . import schema
 from .fault import gate
 
@@ -167,6 +182,34 @@ class Objects:
         query = select(PIECES.id, PIECES.data).where(PIECES.object == id).order_by(PIECES.number)
         with gate(), self._engine.connect() as connection:
             return [piece_of(row) for row in connection.execute(query)]
+
+    def line(self, last: str, *, kind: str, owner: str | None, longest: int) -> list[Link]:
+        """Return an object, the one that it names as its `parent`, and so on, oldest first, with what they hold. The
+        line ends where an object is not there (any more); at most `longest` objects are followed."""
+        steps = (
+            select(THINGS.id, THINGS.parent, THINGS.status, literal(0).label("depth"))
+            .where(self._mine(last, kind, owner))
+            .cte("line", recursive=True)
+        )
+        older = select(THINGS.id, THINGS.parent, THINGS.status, steps.c.depth + 1).where(
+            THINGS.id == steps.c.parent, THINGS.kind == kind, self._alive(), steps.c.depth < longest - 1
+        )
+        if owner is not None:
+            older = older.where(THINGS.owner == owner)
+        steps = steps.union_all(older)
+        query = (
+            select(steps.c.id, steps.c.parent, steps.c.status, PIECES.id.label("piece"), PIECES.data)
+            .select_from(steps.outerjoin(schema.pieces, PIECES.object == steps.c.id))
+            .order_by(steps.c.depth.desc(), PIECES.number)
+        )
+        with gate(), self._engine.connect() as connection:
+            found = connection.execute(query).all()
+        return [
+            Link(
+                id, parent, status, tuple(Piece(row.piece, row.data.encode()) for row in rows if row.piece is not None)
+            )
+            for (id, parent, status), rows in groupby(found, key=lambda row: (row.id, row.parent, row.status))
+        ]
 
     def piece(self, id: str, piece: str) -> Piece | None:
         """Return one of them."""

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Every version of the schema there has been, oldest first; the last one is what is declared below.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 # Where the version is written down. Not Alembic's own name: a PostgreSQL database may hold another program's.
 VERSION_TABLE = "oproxy_version"
 # "oprx", in the header of an SQLite file (https://www.sqlite.org/pragma.html#pragma_application_id).

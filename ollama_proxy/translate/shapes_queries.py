@@ -83,9 +83,9 @@ class ResponseQuery(ItemQuery, frozen=True, kw_only=True):
     """The query of GET /v1/responses/{response_id}."""
 
     stream: Annotated[bool, Meta(description="Send the response as the events it was made of.")] = False
-    starting_after: Annotated[
-        int | None, Meta(description="With `stream`: only the events behind the one with this number.")
-    ] = None
+    starting_after: (
+        Annotated[int, Meta(ge=0, description="With `stream`: only the events behind the one with this number.")] | None
+    ) = None
 
 
 class AnthropicModelsQuery(Struct, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from ollama_proxy.store import Store, StoreError
 from ollama_proxy.store.objects import Objects
-from ollama_proxy.stored import Piece, Stored
+from ollama_proxy.stored import Link, Piece, Stored
 from tests.conftest import Clock
 from tests.store import databases
 
@@ -213,3 +214,57 @@ def test_an_id_that_no_database_takes_is_not_there(kept: Objects) -> None:
     assert kept.pieces_page("a", after=odd) is None
     assert not kept.remove_piece("a", odd)
     assert kept.find_piece(odd, kind="file", owner="me") is None
+
+
+def test_a_line_is_read_from_its_beginning_with_what_each_holds(kept: Objects) -> None:
+    kept.add(thing("a", status="done"), pieces=[Piece("a1", b"1"), Piece("a2", b"2")])
+    kept.add(thing("b", parent="a"))
+    kept.add(thing("c", parent="b"), pieces=[Piece("c1", b'"\xc3\xa4"')])
+    kept.add(thing("d", parent="a"), pieces=[Piece("d1", b"4")])
+
+    assert kept.line("c", kind="file", owner="me", longest=9) == [
+        Link("a", "", "done", (Piece("a1", b"1"), Piece("a2", b"2"))),
+        Link("b", "a", "", ()),
+        Link("c", "b", "", (Piece("c1", b'"\xc3\xa4"'),)),
+    ]
+    assert [link.id for link in kept.line("d", kind="file", owner=None, longest=9)] == ["a", "d"]
+    assert [link.id for link in kept.line("c", kind="file", owner="me", longest=2)] == ["b", "c"]
+    assert kept.line("x", kind="file", owner="me", longest=9) == []
+    assert kept.line("c\0", kind="file", owner="me", longest=9) == []
+
+
+def test_a_line_ends_at_what_is_gone_anothers_or_of_another_kind(kept: Objects, clock: Clock) -> None:
+    kept.add(thing("old", expires=1500.0), thing("yours", owner="you"), thing("other", kind="batch"))
+    for name in ("old", "yours", "other", "gone"):
+        kept.add(thing(f"after-{name}", parent=name))
+    clock.now = 1500.0
+
+    for name in ("old", "yours", "other", "gone"):
+        (link,) = kept.line(f"after-{name}", kind="file", owner="me", longest=9)
+        assert (link.id, link.parent) == (f"after-{name}", name)
+
+
+def test_a_line_that_goes_round_ends(kept: Objects) -> None:
+    kept.add(thing("a", parent="b"))
+    kept.add(thing("b", parent="a"))
+
+    assert len(kept.line("a", kind="file", owner="me", longest=9)) == 9
+
+
+def test_a_long_line_is_one_question(kept: Objects, store: Store) -> None:
+    for number in range(300):
+        kept.add(thing(f"n{number}", parent=f"n{number - 1}" if number else ""), pieces=[Piece(f"p{number}", b"0")])
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement != "BEGIN":
+            asked.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        links = kept.line("n299", kind="file", owner="me", longest=10_000)
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+
+    assert [piece.id for link in links for piece in link.pieces] == [f"p{number}" for number in range(300)]
+    assert len(asked) == 1

@@ -91,6 +91,29 @@ def test_a_database_of_an_older_version_migrates_up_and_keeps_its_rows(spot: Spo
     assert len(written(store)) == 1
 
 
+def test_responses_of_before_name_the_one_that_they_go_on_from(spot: Spot, tmp_path: Path) -> None:
+    store = spot.open()
+    with store.writing() as connection:
+        schema.metadata.drop_all(connection)
+        schema.version.drop(connection)
+        migrate.upgrade(connection, folder=older_scripts(tmp_path, "0003"))
+        plain = {"owner": "", "created": 1.0, "expires": None, "status": "completed", "parent": ""}
+        rows = [
+            ("resp_1", "response", '{"after":null}'),
+            ("resp_2", "response", '{"after":"resp_1","response":{"output":"\\u00e4"}}'),
+            ("resp_3", "response", "{}"),
+            ("file_1", "file", '{"after":"resp_1"}'),
+        ]
+        connection.execute(
+            schema.objects.insert(), [{**plain, "id": id, "kind": kind, "data": data} for id, kind, data in rows]
+        )
+        migrate.upgrade(connection)
+
+    with store.engine.connect() as connection:
+        found = {row.id: row.parent for row in connection.execute(schema.objects.select())}
+    assert found == {"resp_1": "", "resp_2": "resp_1", "resp_3": "", "file_1": ""}
+
+
 def test_rows_of_before_the_roll_ups_knew_their_places_are_found_by_the_minute(spot: Spot, tmp_path: Path) -> None:
     store = spot.open()
     rows = [entry(BASE + number * 60, prompt=number) for number in range(180)]
