@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from ..errors import BackendError, Conflict, OproxyError, Overloaded, RateLimited, UpstreamDown
+from ..errors import AnswerTooLarge, BackendError, Conflict, OproxyError, Overloaded, RateLimited, UpstreamDown
 
 __all__ = [
     "ACTIVE",
@@ -189,6 +189,9 @@ def again(error: OproxyError, tries: int, *, most: int, first: float = 1.0) -> R
             return Retry(max(wait, 0.01), counts=False, hold=True)
         case Overloaded(wait=wait):
             return Retry(wait, counts=False, hold=True)
+        case AnswerTooLarge():
+            # It would be as large again.
+            return None
         case BackendError() if error.status in PASSING and tries + 1 < most:
             wait = max(first * 4**tries, asked_wait(error))
             return Retry(min(wait, LONGEST), counts=True, hold=isinstance(error, UpstreamDown))

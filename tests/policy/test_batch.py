@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_proxy.errors import (
+    AnswerTooLarge,
     Conflict,
     Invalid,
     ModelNotFound,
@@ -219,3 +220,7 @@ def test_in_whatever_order_lines_end_each_is_answered_exactly_once(total: int, d
         assert set(lines.unanswered()) == set(range(total)) - answered
     assert answered == set(range(total))
     assert lines.take(now + 99.0) is None
+
+
+def test_a_line_whose_answer_is_too_large_is_not_asked_again() -> None:
+    assert again(AnswerTooLarge("too large"), 0, most=5) is None

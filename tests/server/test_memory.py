@@ -15,8 +15,9 @@ import openai
 import pytest
 
 from ollama_proxy import server
+from ollama_proxy.cli.status import accounts
 from ollama_proxy.policy.books import Books
-from ollama_proxy.server.keys import CLERK, MEMORY, RECORDER
+from ollama_proxy.server.keys import CLERK, ENGINE, MEMORY, RECORDER
 from ollama_proxy.server.responses import pieces
 from ollama_proxy.server.routes import ROUTES
 from ollama_proxy.server.runs import FOLLOWED
@@ -101,7 +102,9 @@ async def test_of_many_large_bodies_some_are_refused_and_all_is_given_back(
         assert await given_back(proxy)
         assert (await ask())[0] == 200
         async with http.get("/v1/health") as response:
-            told = (await response.json())["memory"]
+            health = await response.json()
+        told = health["memory"]
+        assert ("memory", f"0.0 MiB of 6.0 MiB held by requests; {told['refused']} refusals") in accounts(health)
         assert (told["held"], told["budget"]) == (0, 6 * MIB)
         assert told["refused"] >= 1
 
@@ -174,6 +177,27 @@ async def test_a_body_of_unknown_length_is_counted_as_it_comes(start_proxy: Star
         http.post("/v1/chat/completions", data=pieces()) as response,
     ):
         assert response.status == 413
+    assert await given_back(proxy)
+
+
+async def test_where_the_system_has_no_memory_left_only_that_request_fails(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama)
+    gate = proxy.app[ENGINE].gate
+    admit = gate.admit
+
+    async def none_left(*args: Any) -> None:
+        gate.admit = admit  # type: ignore[method-assign]
+        raise MemoryError
+
+    gate.admit = none_left  # type: ignore[assignment]
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/chat/completions", json=ASKED) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+            assert (await response.json())["error"]["code"] == "server_is_overloaded"
+        async with http.post("/v1/chat/completions", json=ASKED) as response:
+            assert response.status == 200
     assert await given_back(proxy)
 
 
