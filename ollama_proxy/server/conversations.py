@@ -18,7 +18,8 @@ from ..translate.paging import unknown_cursor
 from ..translate.shapes_conversations import CreateConversation, CreateItems, UpdateConversation
 from ..translate.shapes_queries import ItemQuery, ItemsQuery
 from .body import read_body
-from .keys import BOOKS, ENGINE, WALL
+from .decoding import decode_body
+from .keys import BOOKS, ENGINE, WALL, WORKERS
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, new_id, owner_of, sees
@@ -85,11 +86,12 @@ async def create_conversation(request: web.Request) -> web.Response:
     app, books = request.app, request[BOOKS]
     # Nothing has to be said of a new one, and some clients do not say it in JSON.
     body = await read_body(request)
-    shape, fields = validate.decode(body or b"{}", CreateConversation)
+    shape, fields = await decode_body(app, body or b"{}", CreateConversation, books)
     books.ignored = validate.ignored_keys(fields, CreateConversation)
     if strict(app):
         ids.check_items(shape.items or (), "items")
-    pieces = conversations.new_items(shape.items or (), lambda prefix: new_id(app, prefix))
+    made = app[WORKERS].run(books.size, conversations.new_items, shape.items or (), lambda prefix: new_id(app, prefix))
+    pieces = await made
     id, created = new_id(app, "conv_"), app[WALL]()
     data = conversations.document(id, created, shape.metadata)
     thing = Stored(id=id, kind=KIND, owner=owner_of(books.caller), created=created, data=data)
@@ -129,13 +131,14 @@ async def create_items(request: web.Request) -> web.Response:
     """POST /v1/conversations/{conversation_id}/items."""
     app, books = request.app, request[BOOKS]
     body = await read_body(request)
-    shape, fields = validate.decode(body, CreateItems)
+    shape, fields = await decode_body(app, body, CreateItems, books)
     _, unheard = query.parse(request.query.items(), ItemQuery)
     books.ignored = (*validate.ignored_keys(fields, CreateItems), *unheard)
     id, owner = id_of(request), sees(request)
     if strict(app):
         ids.check_items(shape.items, "items")
-    pieces = conversations.new_items(shape.items, lambda prefix: new_id(app, prefix))
+    made = app[WORKERS].run(books.size, conversations.new_items, shape.items, lambda prefix: new_id(app, prefix))
+    pieces = await made
     there = await kept(app, lambda objects: objects.join(id, kind=KIND, owner=owner, pieces=pieces))
     if there is None:
         raise conversations.not_found(id)

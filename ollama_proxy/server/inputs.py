@@ -17,8 +17,9 @@ from ..backends.images import COST
 from ..errors import Invalid, NotFound
 from ..model import Ask, File, Part, Text, ToolResult
 from ..policy.books import Books
+from ..translate.piecewise import decode_pieces
 from .files import read_file
-from .keys import ENGINE
+from .keys import ENGINE, WORKERS
 from .shelf import seen_by
 
 __all__ = ["Reader", "names_files", "sent_with_files", "with_files"]
@@ -108,7 +109,7 @@ async def sent_with_files(app: web.Application, fields: Fields, books: Books) ->
     if b'"file_id"' not in raw:
         return fields
     reader = Reader(app, books, seen_by(books.caller))
-    messages = msgspec.json.decode(raw)
+    messages = await app[WORKERS].run(len(raw), decode_pieces, raw, Any)
     changed = False
     for message in messages:
         parts = message.get("content")

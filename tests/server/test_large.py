@@ -79,6 +79,11 @@ KINDS: dict[str, tuple[str, Any, set[str]]] = {
         lambda text: {"model": "smollm2", "instruction": "Mend it", "input": text},
         {DECODE, PLAN, ESTIMATE},
     ),
+    "conversation": (
+        "/v1/conversations",
+        lambda text: {"items": [{"type": "message", "role": "user", "content": text}]},
+        {DECODE, "translate.conversations.new_items"},
+    ),
     "moderation": (
         "/v1/moderations",
         lambda text: {"model": "llama-guard3", "input": text},
