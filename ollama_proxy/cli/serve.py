@@ -239,6 +239,8 @@ def quiet_libraries() -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A server that goes away breaks every connection in the pool, each with a traceback; the ledger says it in a line.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 # The disk is full, the reader has gone, the stream is closed, or there is none.

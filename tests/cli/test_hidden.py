@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from ollama_proxy.cli.app import app, ended
+from ollama_proxy.cli.serve import quiet_libraries
 from ollama_proxy.declared import Key, dotted, extra, kind_of, toml_value
 from ollama_proxy.jobs import told
 from ollama_proxy.recorder.daemonlog import JsonFormatter
@@ -199,3 +200,14 @@ def test_a_logged_line_and_its_traceback_are_masked(text: str) -> None:
             "x", logging.ERROR, "x.py", 1, "it failed: %s", (exc,), (ValueError, exc, exc.__traceback__)
         )
     assert CANARY not in JsonFormatter().format(record)
+
+
+def test_a_database_server_that_goes_away_leaves_no_tracebacks_of_the_pool_in_the_log() -> None:
+    pool = logging.getLogger("sqlalchemy.pool")
+    before = pool.level
+    try:
+        assert logging.getLogger("sqlalchemy.pool.impl.QueuePool").isEnabledFor(logging.ERROR)
+        quiet_libraries()
+        assert not logging.getLogger("sqlalchemy.pool.impl.QueuePool").isEnabledFor(logging.ERROR)
+    finally:
+        pool.setLevel(before)
