@@ -8,7 +8,7 @@ libraries; `server/` turns these into responses, `translate/` into events of a r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unsupported",
+    "UnsupportedEncoding",
     "UpstreamBusy",
     "UpstreamDown",
     "UpstreamFailed",
@@ -237,6 +238,19 @@ class TooLarge(OproxyError):
 
     status = 413
     type = "invalid_request_error"
+
+
+class UnsupportedEncoding(OproxyError):
+    """The body of the request is packed in a way that is not known here: 415, with the ways that are."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+    def __init__(self, message: str, *, supported: Sequence[str]) -> None:
+        # https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3
+        headers = {"accept-encoding": ", ".join(supported), "connection": "close"}
+        super().__init__(message, headers=headers, details={"error_code": "request_body_encoding_unsupported"})
 
 
 class BodyTimeout(OproxyError):

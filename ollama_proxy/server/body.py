@@ -14,16 +14,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from ..errors import BodyTimeout, OproxyError
 from ..policy.memory import BODY, body_cost, default_budget
 from ..policy.pace import patience
 from ..settings import Settings
+from ..translate.encodings import Unpacker, parse_encodings
 from .keys import BODY as WHOLE
 from .keys import BOOKS, ENGINE
 
-__all__ = ["PASSING", "Pace", "Passing", "body_pieces", "budget_of", "machine_memory", "read_body", "take_body"]
+__all__ = [
+    "PASSING",
+    "Pace",
+    "Passing",
+    "UnpackedContent",
+    "body_pieces",
+    "budget_of",
+    "machine_memory",
+    "packed",
+    "read_body",
+    "take_body",
+]
 
 if sys.platform != "win32":
     import resource
@@ -91,11 +103,40 @@ class Pace:
 
 
 async def body_pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield a body's bytes as they come. Raises BodyTimeout."""
-    pace, content = Pace(request), request.content
+    """Yield a body's bytes as they come, unpacked. Raises BodyTimeout, UnsupportedEncoding and Invalid."""
+    pace, content, encodings = Pace(request), request.content, packed(request)
+    unpacker = Unpacker(encodings) if encodings else None
     while data := await pace.wait(content.readany):
         pace.received += len(data)
-        yield data
+        if unpacker is None:
+            yield data
+            continue
+        for piece in unpacker.feed(data):
+            yield piece
+    if unpacker is not None:
+        unpacker.flush()
+
+
+def packed(request: web.Request) -> tuple[str, ...]:
+    """Return the encodings of a body, in the order they were applied. Raises UnsupportedEncoding."""
+    if "content-encoding" not in request.headers:
+        return ()
+    return parse_encodings(", ".join(request.headers.getall("content-encoding")))
+
+
+class UnpackedContent(StreamReader):
+    """A packed body for aiohttp's reader of forms: `pieces` are asked for when there is nothing left to read."""
+
+    def __init__(self, request: web.Request, pieces: AsyncIterator[bytes]) -> None:
+        # More than a piece is never in it, so that its reader is never told to wait.
+        super().__init__(request.protocol, limit=1 << 22, loop=asyncio.get_running_loop())
+        self._pieces = pieces
+
+    async def _wait(self, func_name: str) -> None:
+        if data := await anext(self._pieces, b""):
+            self.feed_data(data)
+        else:
+            self.feed_eof()
 
 
 class Passing:
@@ -132,7 +173,7 @@ async def read_body(request: web.Request) -> bytes:
     if known is not None:
         return known
     hold = request[BOOKS].hold
-    if request.content.is_eof():
+    if request.content.is_eof() and not packed(request):
         # The usual case: it came together with its head.
         body: bytes = await request.read()
         hold.take(body_cost(body))

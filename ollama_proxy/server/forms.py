@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
-from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from ..blobs import GATHERED, Sink
 from ..errors import Invalid, OproxyError, TooLarge
 from ..translate.files import clean_name, no_content
-from .body import Pace, take_body
+from .body import Pace, UnpackedContent, body_pieces, packed, take_body
 from .keys import BOOKS
 
 __all__ = ["Form", "read_form", "refuse_large"]
@@ -100,6 +100,8 @@ async def parts(request: web.Request, pace: Pace) -> AsyncIterator[tuple[BodyPar
         )
     try:
         reader = await request.multipart()
+        if packed(request):
+            reader = MultipartReader(request.headers, UnpackedContent(request, body_pieces(request)))
         while (part := await pace.wait(reader.next)) is not None:
             if not isinstance(part, BodyPartReader):
                 raise malformed()

@@ -174,7 +174,8 @@ class Runner(web.AppRunner):
         self._new_id, self._memory = app[NEW_ID], app.get(MEMORY)
         self._settings = partial(settings_of, app)
         self._most = most_connections(self._settings().max_connections, open_files())
-        self._options = options
+        # Packed bodies are unpacked where they are read: what is wrong with one is then told like any other refusal.
+        self._options = {"auto_decompress": False, **options}
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -30,7 +30,7 @@ from ..translate.answer_forms import unreadable
 from ..translate.openapi import Route
 from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest
-from .body import Passing
+from .body import Passing, packed
 from .generate import body_of
 from .keys import BOOKS, ENGINE
 from .middleware import head
@@ -242,6 +242,9 @@ async def blob(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         return await forwarded(request, only(engine).name, Call("HEAD", path), empty=True)
     kept = {name: request.headers[name] for name in ("content-length", "content-type") if name in request.headers}
+    if packed(request):
+        # It is sent on unpacked.
+        kept.pop("content-length", None)
     passing = Passing(request)
     upload = Call("POST", path, headers=kept, as_is=True, upload=passing.chunks())
     try:

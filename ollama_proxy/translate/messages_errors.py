@@ -40,6 +40,9 @@ LIMITS: Mapping[str, str] = {
 
 def status(error: OproxyError) -> int:
     """Return the HTTP status."""
+    if error.status == 415:
+        # Anthropic has no status of its own for bodies packed in an unknown way; the details tell it.
+        return 400
     return OVERLOADED if error.status == 503 else error.status
 
 
