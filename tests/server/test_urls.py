@@ -131,7 +131,8 @@ async def test_anthropics_clients_are_refused_at_the_door_in_their_form(start_pr
             ("/v1/files", b"x" * 2000, {}),
             ("/v1/models", b"x" * 2000, {}),
             ("/v1/models", b"", {"x-api-key": "sk-wrong"}),
-            ("/v1/models", b"", {"x-api-key": "sk-wrong"}),
+            # Who tries another one guesses.
+            ("/v1/models", b"", {"x-api-key": "sk-other"}),
             ("/v1/models", b"", {"origin": "https://evil.example"}),
         ):
             async with http.post(path, data=data, headers=headers) as response:
@@ -140,7 +141,7 @@ async def test_anthropics_clients_are_refused_at_the_door_in_their_form(start_pr
     assert found == [
         (401, "error", "authentication_error"),
         (413, "error", "request_too_large"),
-        (429, "error", "rate_limit_error"),
+        (401, "error", "authentication_error"),
         (429, "error", "rate_limit_error"),
         (403, "error", "permission_error"),
     ]
