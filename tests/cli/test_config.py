@@ -139,18 +139,20 @@ def test_show_for_programs_is_json(run: Run, path: Path) -> None:
 
 
 def test_no_command_prints_a_secret(run: Run, path: Path) -> None:
-    path.write_text('[backends.ollama]\napi_key = "12345"\nheaders = { a = "12345" }\nurl = "http://u:12345@h"\n')
+    shared = '[limits]\nurl = "redis://u:12345@h"\n'
+    path.write_text(f'[backends.ollama]\napi_key = "12345"\nheaders = {{ a = "12345" }}\n{shared}')
     said = [
         run("show"),
         run("show", "--json"),
         run("get", "backends.ollama.api_key"),
         run("get", "backends.ollama.headers"),
-        run("get", "backends.ollama.url"),
+        run("get", "limits.url"),
         run("get", "backends.ollama"),
         run("get", "backends", "--json"),
         run("check"),
         run("set", "backends.ollama.api_key", "123456"),
         run("set", "backends.ollama.headers", '{ a = "123456" }'),
+        run("set", "limits.url", "redis://u:123456@h"),
         run("set", "backends.ollama.url", "http://u:123456@h"),
         run("set", "backends.ollama.api_key", "123456"),
     ]
