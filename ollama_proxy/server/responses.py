@@ -144,6 +144,7 @@ async def delete_response(request: web.Request) -> web.StreamResponse:
     run = request.app[RUNS].get(id, owner)
     if run is not None:
         await request.app[RUNS].cancel(run)
+        request.app[RUNS].forget(run)
     removed = await kept(request.app, lambda objects: objects.remove(id, kind=KIND, owner=owner))
     await kept(request.app, lambda objects: objects.remove(f"{id}.events", kind=EVENTS, owner=owner))
     if not removed and run is None:

@@ -146,11 +146,12 @@ class Runs:
     def _ended(self, run: Run) -> None:
         """Forget a run that is kept; one that is not can still be asked for."""
         if run.prepared.stored or not run.done:
-            self._forget(run)
+            self.forget(run)
         else:
-            asyncio.get_running_loop().call_later(REMEMBERED, self._forget, run)
+            asyncio.get_running_loop().call_later(REMEMBERED, self.forget, run)
 
-    def _forget(self, run: Run) -> None:
+    def forget(self, run: Run) -> None:
+        """Let go of a run and of the memory that it holds. Calling it again does nothing."""
         self._runs.pop(run.prepared.id, None)
         run.books.hold.release()
 

@@ -365,6 +365,21 @@ async def test_what_the_recorder_keeps_of_a_stream_is_cut_and_the_answer_is_not(
     assert await given_back(proxy)
 
 
+async def test_a_response_that_is_only_remembered_is_let_go_when_it_is_deleted(
+    start_proxy: Start, ollama: FakeOllama
+) -> None:
+    proxy = await start(start_proxy, ollama)
+    asked = {"model": "smollm2", "input": "Hi", "background": True, "stream": True, "store": False}
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/responses", json=asked) as response:
+            id = re.search(rb'"id":"(resp_[^"]+)"', await response.read())
+            assert id is not None
+        assert proxy.app[MEMORY].held > 0
+        async with http.delete(f"/v1/responses/{id[1].decode()}") as response:
+            assert response.status == 200
+    assert await given_back(proxy)
+
+
 async def test_a_follower_of_a_long_response_gets_it_in_pieces(start_proxy: Start, ollama: FakeOllama) -> None:
     proxy = await start(start_proxy, ollama)
     ollama.play(
