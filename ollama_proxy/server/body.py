@@ -31,6 +31,7 @@ __all__ = [
     "UnpackedContent",
     "body_pieces",
     "budget_of",
+    "is_here",
     "machine_memory",
     "packed",
     "read_body",
@@ -166,6 +167,11 @@ def take_body(request: web.Request, size: int) -> None:
         raise
 
 
+def is_here(request: web.Request) -> bool:
+    """Return whether all of a body has come already."""
+    return request.content.is_eof()
+
+
 async def read_body(request: web.Request) -> bytes:
     """Return the whole body, and note it for the recorder. Raises Overloaded and TooLarge as soon as it is known that
     there is no memory for it, BodyTimeout, and aiohttp's HTTPRequestEntityTooLarge."""
@@ -173,7 +179,7 @@ async def read_body(request: web.Request) -> bytes:
     if known is not None:
         return known
     hold = request[BOOKS].hold
-    if request.content.is_eof() and not packed(request):
+    if is_here(request) and not packed(request):
         # The usual case: it came together with its head.
         body: bytes = await request.read()
         hold.take(body_cost(body))

@@ -33,6 +33,7 @@ from ..policy.printable import header_text, line_text, utf8_text
 from ..policy.redact import without_keys, without_secrets
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
+from .body import is_here
 from .cutting import is_cut
 from .dialects import dialect_of
 from .door import enter, needs_accounts
@@ -224,7 +225,7 @@ def refuse_crowd(request: web.Request, most: int) -> None:
     if request.path.startswith("/v1/health"):
         return
     error = Overloaded(f"The server is handling {most} requests (max_requests under [server]).", wait=1.0)
-    if not request.content.is_eof():
+    if not is_here(request):
         error.headers["connection"] = "close"
     raise error
 
