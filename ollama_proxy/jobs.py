@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
+import tempfile
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -133,6 +134,7 @@ class Reloader:
         """Watch until cancelled."""
         path = self.loaded.path
         seen: Mark | str = "never looked"
+        await asyncio.to_thread(warm_up, self.loaded.settings)
         while True:
             folders = folders_of(path)
             try:
@@ -169,6 +171,19 @@ class Reloader:
                 break
         self.reload_now()
         return mark
+
+
+def warm_up(settings: Settings) -> None:
+    """Have what the first comparison of settings and the first watch need: the types of all settings, and the modules
+    that watchfiles imports when it is first used. Takes some tenths of a second: call it in a thread."""
+    in_force(settings, hold(settings, Settings(), ())[0])
+    with suppress(OSError, RuntimeError), tempfile.TemporaryDirectory() as folder:
+        asyncio.run(watch_once(folder))
+
+
+async def watch_once(folder: str) -> None:
+    async for _ in watchfiles.awatch(folder, rust_timeout=1, yield_on_timeout=True):
+        return
 
 
 def folders_of(path: Path) -> dict[str, int]:

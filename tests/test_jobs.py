@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ollama_proxy import configfile
+from ollama_proxy import configfile, declared
 from ollama_proxy.jobs import Reloader
 from ollama_proxy.settings import Loaded, Settings, load
 from ollama_proxy.tasks import Tasks
+from tests.loop import Threads
 
 
 def config(grace: float) -> str:
@@ -87,6 +88,19 @@ async def test_the_same_content_changes_and_says_nothing(watched: Watched) -> No
 
     assert watched.reloader.reload_now() is False
     assert (watched.applied, quiet(watched)) == ([], [])
+
+
+async def test_the_types_of_the_settings_are_not_looked_up_on_the_loop(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = Threads()
+    monkeypatch.setattr(declared.inspect, "type_info", threads.watch(declared.inspect.type_info))
+    declared.kind_of.cache_clear()
+    watched.path.write_text(config(2))
+    watched.watch()
+    await watched.hears("server.grace: 1.0 → 2.0")
+    assert len(threads.elsewhere) > 50
+    assert len(threads.on_loop) < 5, "only for what changed"
 
 
 async def test_secrets_are_not_told(watched: Watched) -> None:

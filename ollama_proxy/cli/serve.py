@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from .. import __version__, certs, daemon
+from .. import __version__, certs, daemon, tokens
 from ..backends.base import Backend, remaining_hint
 from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
@@ -39,7 +39,7 @@ from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
 from ..server.app import build_app
 from ..server.health import survey
-from ..server.keys import ENGINE, RECORDER, RELOADER, STARTED, TASKS
+from ..server.keys import CLERK, ENGINE, RECORDER, RELOADER, STARTED, TASKS
 from ..server.run import Ending, calm, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, Settings, load
@@ -315,6 +315,10 @@ class Foreground:
         server = self._loaded.settings.server
         if self._https is not None:
             self._app[TASKS].start(keep_fresh(self._https), name="https")
+        if self._app[CLERK].gate.counts_tokens:
+            # Building the vocabulary's tables stops all threads for some tenths of a second: no request waits for it.
+            tokens.count("")
+        calm()
         await serve_app(
             self._app,
             sites=sites_of(self._loaded.settings, self._https),
@@ -345,7 +349,6 @@ class Foreground:
 
     async def _ready(self, urls: Sequence[str]) -> None:
         """Tell the other commands, and the person, that we listen; then how the backends are, as soon as they say."""
-        calm()
         state = daemon.State(
             pid=os.getpid(),
             url=urls[0],

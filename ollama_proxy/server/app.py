@@ -63,7 +63,7 @@ from .loop_watch import LoopWatch
 from .middleware import edge
 from .pages import DOCUMENT
 from .routes import ROUTES, add_routes
-from .run import calm
+from .run import settle_heap, trim_heap
 from .runs import Runs
 
 __all__ = ["build_app"]
@@ -162,11 +162,12 @@ async def warm(app: web.Application) -> None:
     if app[CLERK].keeps:
         await asyncio.to_thread(app[CLERK].prices.warm)
     if app[CLERK].gate.counts_tokens:
-        # The vocabulary takes a third of a second to be read, in which no request would be served.
+        # `serve` has done so before it listens. Elsewhere, requests are not served for a third of a second.
         await asyncio.to_thread(tokens.count, "")
     if app.get(RELOADER) is not None:
         # A daemon, which lives long.
-        calm()
+        settle_heap()
+        await asyncio.to_thread(trim_heap)
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

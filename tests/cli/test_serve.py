@@ -19,11 +19,12 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from ollama_proxy import daemon
+from ollama_proxy import daemon, tokens
+from ollama_proxy.cli import serve
 from ollama_proxy.cli.failure import Failure
-from ollama_proxy.cli.serve import LogFormat, Voice, closed, export_lines, kind_of, settings_of
+from ollama_proxy.cli.serve import Foreground, LogFormat, Voice, closed, export_lines, kind_of, settings_of
 from ollama_proxy.cli.status import span
-from ollama_proxy.settings import ConfigError, Loaded
+from ollama_proxy.settings import ConfigError, Loaded, load
 
 # A backend nobody listens at: port 9 is the discard service, which no machine runs any more.
 DOWN = "ollama=http://127.0.0.1:9"
@@ -357,3 +358,27 @@ def test_the_output_of_a_daemon_in_the_background_keeps_to_its_part_of_all_logs(
     # A sixteenth, for `daemon.jsonl` has another one, and the requests the rest.
     assert 4_900 <= sum(file.stat().st_size for file in files) <= 10_000
     assert log.read_text().endswith(f"{999:099}\n")
+
+
+# --- before it listens ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_what_stops_all_threads_is_done_before_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: bool
+) -> None:
+    tokens._encoder.cache_clear()
+    tokens._count_short.cache_clear()
+    tokens._loaded.clear()
+    order: list[str] = []
+
+    async def listen(app: object, **options: object) -> None:
+        order.append("listen, with the vocabulary" if tokens.ready("") else "listen")
+
+    monkeypatch.setattr(serve, "serve_app", listen)
+    monkeypatch.setattr(serve, "calm", lambda: order.append("collect garbage"))
+    text = "[limits]\ntokens_per_minute = 1000\n" if limited else ""
+    loaded = load(path=tmp_path / "config.toml", env={}, flags={}, text=text)
+    foreground = Foreground(loaded, lambda: loaded, lambda text: None, daemon.Claim(), None, fetch=False)
+    await foreground._serve()
+    assert order == ["collect garbage", "listen, with the vocabulary" if limited else "listen"]
