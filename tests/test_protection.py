@@ -93,7 +93,8 @@ max_concurrent = 3
 # What protects, by what is better of it. A new setting has its row here, or is PLAIN in its declaration.
 PROTECTING = {
     "lower": {
-        "server.max_body", "server.body_timeout", "server.images_max", "server.images_max_bytes",
+        "server.max_body", "server.body_timeout", "server.max_connections", "server.max_requests",
+        "server.max_sockets", "server.send_timeout", "server.images_max", "server.images_max_bytes",
         "server.images_timeout", "server.image_max_bytes", "server.image_timeout", "server.image_redirects",
         "backends.NAME.max_concurrent", "auth.failures", "queue.max_concurrent", "queue.max_waiting",
         'queue.models."NAME".max_concurrent', "budget.money_per_day", "budget.money_per_month",

@@ -58,11 +58,18 @@ class Member:
             return self.models is not before
 
     async def check(self) -> Health:
-        """Ask the backend for a sign of life; never raises."""
+        """Ask the backend for a sign of life; never raises. One whose list of models cannot be read is down: no
+        request reaches it."""
         try:
-            return await self.backend.check()
+            health = await self.backend.check()
         except Exception as exc:
             return Health(state="down", detail=unexpected(exc, self.backend.name).message)
+        if health.state != "down" and self.error is not None:
+            # The failure may be over.
+            await self.refresh(fresh=True)
+            if self.error is not None:
+                return Health(state="down", version=health.version, detail=self.error.message)
+        return health
 
     async def runs(self) -> tuple[Running, ...]:
         """Return the models in memory, none for a backend that does not tell; never raises."""

@@ -23,6 +23,7 @@ from ..policy.bases import misplaced_path
 from ..policy.mask import mask_url
 from ..policy.printable import shell_word
 from ..translate.ollama import WHOLE, WIRE
+from ..translate.openai_errors import stream_error
 from ..translate.wire import Wire
 from .base import Health, Progress, Reply, Running
 from .http import Client, unexpected
@@ -420,7 +421,10 @@ class OllamaBackend:
 
     def _decoded(self, body: bytes, shape: type[Any]) -> Any:
         try:
-            return msgspec.json.decode(body, type=shape)
+            value = msgspec.json.decode(body)
+            if (error := stream_error(value, backend=self.name, model="")) is not None:
+                raise error
+            return msgspec.convert(value, shape)
         except UNREADABLE as exc:
             raise UpstreamFailed(
                 f"The backend '{self.name}' at {mask_url(self._client.url)} does not answer like Ollama.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -108,7 +108,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     target = await engine.route(name, None, request[BOOKS])
     if engine.backend_of(target).kind == "ollama":
         body = ollama_pass.with_name(fields, target.info.id, "model", "name")
-        return await forwarded(request, target.info.backend, Call("POST", "/api/show", body))
+        call = Call("POST", "/api/show", body)
+        return await forwarded(request, target.info.backend, call, whole=ollama_pass.describes)
     info = await engine.describe(target)
     return answer(write.show(info, modified=stamp(info.created)))
 
@@ -116,7 +117,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def status(request: web.Request) -> web.StreamResponse:
     """GET /api/status: what Ollama tells of its cloud."""
     if backends := ollamas(request.app[ENGINE]):
-        return await forwarded(request, backends[0].name, Call("GET", "/api/status"))
+        return await forwarded(request, backends[0].name, Call("GET", "/api/status"), whole=ollama_pass.is_record)
     return answer({"cloud": {"disabled": True, "source": "none"}})
 
 
@@ -277,13 +278,20 @@ async def changed(
 
 
 async def forwarded(
-    request: web.Request, backend: str, call: Call, *, empty: bool = False, progress: bool = False
+    request: web.Request,
+    backend: str,
+    call: Call,
+    *,
+    empty: bool = False,
+    progress: bool = False,
+    whole: Callable[[bytes], bool] | None = None,
 ) -> web.StreamResponse:
     """Pass a call on and its answer back: a stream as it comes, else one record. `empty`: there need not be any;
-    `progress`: the last record says how it went. What is no answer is an error."""
+    `progress`: the last record says how it went; `whole`: the answer is never a stream, and this says whether it is
+    one. What is no answer is an error."""
     async with request.app[ENGINE].fleet.open(backend, call) as reply:
         kind = reply.headers.get("content-type", "")
-        if reply.status < 400 and kind.startswith(NDJSON) and not whole_wanted(call):
+        if reply.status < 400 and kind.startswith(NDJSON) and whole is None and not whole_wanted(call):
             return await streamed(request, reply, backend)
         body = await reply.read(request[BOOKS].hold)
         if reply.status >= 400 and not body and request.method != "HEAD":
@@ -293,7 +301,7 @@ async def forwarded(
             if ollama_pass.has_error(body):
                 wire, books = request.app[ENGINE].fleet[backend].wire, request[BOOKS]
                 raise wire.error(502, body, backend=backend, model=books.asked)
-            if progress and not ollama_pass.ends_progress(body):
+            if (progress and not ollama_pass.ends_progress(body)) or (whole is not None and not whole(body)):
                 raise unreadable(body, backend)
             kind = kind if "json" in kind and not kind.startswith(NDJSON) else "application/json; charset=utf-8"
         headers = {"content-type": kind} if kind else {}

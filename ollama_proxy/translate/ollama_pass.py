@@ -21,6 +21,7 @@ from .answer_forms import unreadable
 __all__ = [
     "Renamer",
     "answers",
+    "describes",
     "ends_progress",
     "has_error",
     "is_record",
@@ -147,6 +148,22 @@ def has_error(record: bytes) -> bool:
     """Return whether a record is an error, whatever the status it came with."""
     try:
         return msgspec.json.decode(record, type=_Step).error is not None
+    except _BROKEN:
+        return False
+
+
+class _Shown(Struct):
+    details: Raw | UnsetType = UNSET
+    model_info: Raw | UnsetType = UNSET
+    capabilities: Raw | UnsetType = UNSET
+    template: Raw | UnsetType = UNSET
+    modelfile: Raw | UnsetType = UNSET
+
+
+def describes(record: bytes) -> bool:
+    """Return whether a record describes a model: no server leaves out all that /api/show is asked for."""
+    try:
+        return msgspec.json.decode(record, type=_Shown) != _Shown()
     except _BROKEN:
         return False
 

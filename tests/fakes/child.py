@@ -1,7 +1,8 @@
 """A child process that keeps the protocol of `llama_child.py` and serves canned answers, without any model.
 
 Its config says how it behaves: `mode` "ready" | "error" | "crash" | "silent", and `touch`, a file it writes its pid to.
-Requests: /health, /die (the process ends), anything else echoes method, path, key and body as JSON.
+Requests: /health, /die (the process ends), anything else echoes method, path, key and body as JSON; or, where the
+environment has OPROXY_FAKE_ANSWER, gets the bytes of that file, a whole HTTP response, and a closed connection.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"4\r\nhalf\r\n")
             self.wfile.flush()
             os._exit(3)
+        if file := os.environ.get("OPROXY_FAKE_ANSWER"):
+            self.wfile.write(Path(file).read_bytes())
+            self.close_connection = True
+            return
         answer = json.dumps(
             {
                 "path": self.path,

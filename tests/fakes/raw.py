@@ -1,7 +1,7 @@
 """A server that answers with exactly the bytes it is given, right or wrong, and then hangs up.
 
 It lists a model in OpenAI's and in Ollama's form, so that it can be a backend of either kind; all else is answered with
-`answer`, the whole of an HTTP response.
+`answer`, the whole of an HTTP response, or with the one of `by_text` whose key is in the request's body.
 """
 
 from __future__ import annotations
@@ -45,17 +45,19 @@ class RawServer:
     def __init__(self) -> None:
         self.url = ""
         self.answer = b""
-        self.known = dict(KNOWN)
+        self.by_text: dict[bytes, bytes] = {}
+        self.known: dict[str, Any] = dict(KNOWN)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             method, path = head.decode("latin-1").split(" ", 2)[:2]
             lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            if lengths:
-                await reader.readexactly(int(lengths[0].split(b":")[1]))
+            body = await reader.readexactly(int(lengths[0].split(b":")[1])) if lengths else b""
             known = self.known.get(f"{method} {path}")
-            writer.write(self.answer if known is None else http(json.dumps(known).encode()))
+            if known is None:
+                known = next((answer for text, answer in self.by_text.items() if text in body), self.answer)
+            writer.write(known if isinstance(known, bytes) else http(json.dumps(known).encode()))
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
