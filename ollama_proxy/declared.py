@@ -280,14 +280,15 @@ def groups(prefix: str = "", struct: type[Struct] = Settings) -> Iterator[tuple[
                 yield from groups(f"{key}.NAME" if prefix == "" else f'{key}."NAME"', value.cls)
 
 
-def describe() -> list[Setting]:
+@functools.cache
+def describe() -> tuple[Setting, ...]:
     """Return every setting there is, in the order of the declaration."""
-    return [
+    return tuple(
         setting_of(prefix, field)
         for prefix, struct in groups()
         for field in msgspec.structs.fields(struct)
         if not isinstance(bare(inspect.type_info(field.type)), inspect.StructType)
-    ]
+    )
 
 
 def setting_of(prefix: str, field: msgspec.structs.FieldInfo) -> Setting:

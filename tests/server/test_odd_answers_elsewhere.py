@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from ollama_proxy.backends.embedded import CHAT_MODEL, EMBEDDING_MODEL, EmbeddedBackend
-from ollama_proxy.server.keys import BATCHES, ENGINE
+from ollama_proxy.server.keys import ENGINE
 from tests.backends.test_embedded import install
 from tests.conftest import Proxy, Start
 from tests.fakes.raw import MODEL, RawServer, http, raw_server
@@ -111,7 +111,6 @@ ENDPOINTS: dict[str, str] = {
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_line_of_a_batch_is_an_error(start_proxy: Start, server: RawServer, kind: str, endpoint: str) -> None:
     proxy = await start_proxy(config(server, kind, f"[batches]\ntries = 1\n{QUIET}"), books=True)
-    proxy.app[BATCHES].first_wait = 0.01
     lines = []
     for odd in BODIES:
         text = f"about: {odd}."
