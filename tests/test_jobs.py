@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from msgspec import inspect
 
 from ollama_proxy import configfile, declared
 from ollama_proxy.jobs import Reloader
@@ -94,7 +95,7 @@ async def test_the_types_of_the_settings_are_not_looked_up_on_the_loop(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = Threads()
-    monkeypatch.setattr(declared.inspect, "type_info", threads.watch(declared.inspect.type_info))
+    monkeypatch.setattr(inspect, "type_info", threads.watch(inspect.type_info))
     declared.kind_of.cache_clear()
     watched.path.write_text(config(2))
     watched.watch()
