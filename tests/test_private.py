@@ -195,6 +195,25 @@ def test_a_folder_for_logs_that_everybody_may_change_is_refused_in_words(tmp_pat
     assert not (folder / "requests.jsonl").exists()
 
 
+def test_a_second_name_in_a_folder_that_was_open_is_not_written(tmp_path: Path, precious: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    os.link(precious, folder / "requests.jsonl")
+    for _ in range(2):
+        # The second start must not trust what the first one has seen.
+        recorder = Recorder(folder, **OPTIONS)
+        recorder.record(Record(entry=ENTRY, method="POST", path="/", request=b"{}"))
+        recorder.close()
+        assert "has a second name" in recorder.state.error
+        assert precious.read_bytes() == b"precious"
+    (folder / "requests.jsonl").unlink()
+    recorder = Recorder(folder, **OPTIONS)
+    recorder.record(Record(entry=ENTRY, method="POST", path="/", request=b"{}"))
+    recorder.close()
+    assert (recorder.state.error, mode(folder)) == ("", 0o700)
+
+
 def test_the_daemons_own_files_are_no_links(precious: Path) -> None:
     folder = daemon.state_dir()
     folder.mkdir(parents=True)

@@ -247,7 +247,11 @@ def remove(path: Path) -> None:
 def own_folder(folder: Path) -> None:
     """Make the folder; it is ours alone, unless others keep their things there too (/var/log)."""
     make_folder(folder)
-    if os.stat(folder).st_mode & 0o077 and all(OURS.fullmatch(name) for name in os.listdir(folder)):
+    if not os.stat(folder).st_mode & 0o077:
+        return
+    names = os.listdir(folder)
+    # A file with a second name may be somebody's trap. It is refused only as long as the folder is open to others.
+    if all(OURS.fullmatch(name) and os.lstat(folder / name).st_nlink == 1 for name in names):
         with suppress(PermissionError):
             folder.chmod(0o700)
 
