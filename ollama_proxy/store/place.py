@@ -9,8 +9,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..policy.mask import mask_url
 from .fault import StoreError
@@ -72,11 +73,30 @@ CACHE = 2000
 LOG = 4 * 1024 * 1024
 
 
+class Pool(QueuePool):
+    """Closes a connection that another thread returns after the pool was disposed of. SQLAlchemy would leave it, open,
+    to the garbage collector (https://docs.sqlalchemy.org/en/20/core/connections.html#engine-disposal)."""
+
+    # The name of its logger, which SQLAlchemy would make from this module's.
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.QueuePool"
+    _disposed = False
+
+    def dispose(self) -> None:
+        # Set first: a connection that is returned meanwhile is then closed by one thread or the other.
+        self._disposed = True
+        super().dispose()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        if self._disposed:
+            super().dispose()
+
+
 def make_engine(place: Place) -> Engine:
     """Return the pool of connections to a place."""
     if place.file is None:
         return make_server_engine(place)
-    engine = create_engine(place.url, connect_args={"timeout": BUSY, "cached_statements": 64})
+    engine = create_engine(place.url, poolclass=Pool, connect_args={"timeout": BUSY, "cached_statements": 64})
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
     return engine
@@ -85,7 +105,7 @@ def make_engine(place: Place) -> Engine:
 def make_server_engine(place: Place) -> Engine:
     args: dict[str, Any] = {name: value for name, value in CONNECT.items() if name not in place.url.query}
     try:
-        return create_engine(place.url, connect_args=args, pool_pre_ping=True, pool_timeout=BUSY)
+        return create_engine(place.url, poolclass=Pool, connect_args=args, pool_pre_ping=True, pool_timeout=BUSY)
     except ImportError as exc:
         message = "PostgreSQL needs its driver: pip install 'ollama-proxy[postgres]' (or leave [store] url empty)."
         raise StoreError(message) from exc

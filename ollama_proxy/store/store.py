@@ -73,7 +73,10 @@ class Store:
         return store
 
     def close(self) -> None:
+        """Close the connections. A thread that is still at work may finish; what it opens is closed when it is done."""
         self.engine.dispose()
+        # The pool that takes the place of the first one.
+        self.engine.pool.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -30,9 +30,6 @@ from tests.store.rows import entry, put
 
 __all__ = ["server"]
 
-# A connection that a thread has while its pool is disposed of is closed by the garbage collector, which psycopg says.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 WORD = "the-daemons-own-word"
 SECRET = credentials.new_secret(b"0123456789012345678901234")
 NUMBERS = itertools.count()

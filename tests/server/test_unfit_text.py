@@ -22,9 +22,6 @@ from tests.store.databases import server
 
 __all__ = ["server"]
 
-# A connection that a thread has while its pool is disposed of is closed by the garbage collector, which psycopg says.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 WORD = "the-daemons-own-word"
 NUMBERS = itertools.count()
 UNFIT = ("a\0b", "\0", "a\ud800b", "\udfff")

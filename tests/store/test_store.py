@@ -7,6 +7,7 @@ import stat
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -395,6 +396,47 @@ def test_a_number_is_never_given_twice(spot: Spot) -> None:
     store.prune(BASE + 1)
     put(store, [entry()])
     assert store.settled() == 4
+
+
+def test_a_connection_that_is_in_use_while_the_pool_is_disposed_of_is_closed_afterwards(spot: Spot) -> None:
+    """As by a thread that reads while the ledger's writer begins anew after a failure."""
+    store = spot.open()
+    with store.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        store.engine.dispose()
+        assert not closed(driver)
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert closed(driver)
+    with store.engine.connect() as connection:
+        again = connection.connection.driver_connection
+    assert not closed(again), "the next ones are pooled as ever"
+
+
+def test_a_thread_that_outlives_the_store_leaves_no_connection_open(spot: Spot) -> None:
+    store = spot.open()
+    with store.engine.connect() as early:
+        before = early.connection.driver_connection
+        store.close()
+        with store.engine.connect() as late:
+            after = late.connection.driver_connection
+            assert late.scalar(text("SELECT 1")) == 1
+    assert closed(before)
+    assert closed(after)
+
+
+def test_the_pool_logs_where_the_daemon_quiets_it(lone: Spot) -> None:
+    pool: Any = lone.open().engine.pool
+    assert pool.logger.name.startswith("sqlalchemy.pool.")
+
+
+def closed(driver: Any) -> bool:
+    if isinstance(driver, sqlite3.Connection):
+        try:
+            driver.total_changes  # noqa: B018
+        except sqlite3.ProgrammingError:
+            return True
+        return False
+    return bool(driver.closed)
 
 
 def test_sqlites_caches_and_its_log_are_bounded_on_every_connection(lone: Spot) -> None:
