@@ -78,6 +78,9 @@ def run(*args: str) -> str:
             pass
         except Exception as exc:
             ended(exc)
+        finally:
+            # `doctor` turns logging off, for the rest of its process.
+            logging.disable(logging.NOTSET)
     return out.getvalue()
 
 
@@ -206,6 +209,8 @@ def test_a_database_server_that_goes_away_leaves_no_tracebacks_of_the_pool_in_th
     pool = logging.getLogger("sqlalchemy.pool")
     before = pool.level
     try:
+        # Commands that ran in this process have quieted it too.
+        pool.setLevel(logging.NOTSET)
         assert logging.getLogger("sqlalchemy.pool.impl.QueuePool").isEnabledFor(logging.ERROR)
         quiet_libraries()
         assert not logging.getLogger("sqlalchemy.pool.impl.QueuePool").isEnabledFor(logging.ERROR)
