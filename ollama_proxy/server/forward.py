@@ -39,6 +39,7 @@ from ..translate.multipart import FieldFinder, boundary_of
 from ..translate.ollama_pass import is_record
 from ..translate.openai_errors import stream_error
 from .body import PASSING, body_pieces, take_body
+from .cutting import ending
 from .generate import body_of
 from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE
 from .middleware import head
@@ -246,14 +247,15 @@ class Answer:
         if self._guard is None:
             await response.prepare(request)
         try:
-            for data in held:
-                left = await self._write(response, data, left)
-            async for data in source:
-                books.first = books.first or request.app[CLOCK]()
-                self._observer.feed(data)
-                left = await self._write(response, data, left)
-            if self._guard is not None:
-                await self._end_events(response, self._guard)
+            with ending(request.app):
+                for data in held:
+                    left = await self._write(response, data, left)
+                async for data in source:
+                    books.first = books.first or request.app[CLOCK]()
+                    self._observer.feed(data)
+                    left = await self._write(response, data, left)
+                if self._guard is not None:
+                    await self._end_events(response, self._guard)
         except (OproxyError, Overlong) as exc:
             error = exc if isinstance(exc, OproxyError) else UpstreamFailed(f"The backend sent too much: {exc}.")
             if not response.prepared:

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from .. import tokens
-from ..errors import Invalid, MethodNotAllowed
+from ..errors import Invalid, MethodNotAllowed, ServerShutdown
 from ..stored import Stored
 from ..translate import query, responses, validate
 from ..translate.ids import check_id
@@ -17,10 +17,12 @@ from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor, write_page
 from ..translate.responses_items import items_of
 from ..translate.responses_replay import ENDED, replay
+from ..translate.responses_write import error_event
 from ..translate.shapes_queries import ItemsQuery, ResponseQuery
 from ..translate.shapes_responses import CompactRequest, CountRequest, ResponsesRequest
 from ..workers import LARGE
 from .compact import compact_response
+from .cutting import ending
 from .decoding import decode_body
 from .generate import body_of
 from .keys import BOOKS, ENGINE, RUNS, WORKERS
@@ -70,12 +72,21 @@ async def in_background(request: web.Request, body: bytes) -> web.StreamResponse
     return json_bytes(msgspec.json.encode(run.response))
 
 
-async def send(request: web.Request, frames: AsyncIterator[list[bytes]]) -> web.StreamResponse:
-    """Write events as they come. A client that leaves ends nothing but its own stream."""
+async def send(request: web.Request, frames: AsyncIterator[list[bytes]], number: int = 0) -> web.StreamResponse:
+    """Write events as they come, from `number` on. A client that leaves ends nothing but its own stream; one that is
+    cut at the end of the grace time gets an error event, and the next daemon begins its response again."""
     out = EventStream(request)
     try:
-        async for fresh in frames:
-            await out.write(b"".join(fresh))
+        try:
+            with ending(request.app):
+                async for fresh in frames:
+                    number += len(fresh)
+                    await out.write(b"".join(fresh))
+        except ServerShutdown as exc:
+            if not out.begun:
+                raise
+            request[BOOKS].code = exc.code
+            await out.write(error_event(exc, number))
         return await out.end()
     finally:
         out.stop()
@@ -108,7 +119,7 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     run = request.app[RUNS].get(id_of(request), sees(request))
     if run is not None:
         if streamed:
-            return await send(request, run.follow(first))
+            return await send(request, run.follow(first), first)
         await run.kept()
         return json_bytes(msgspec.json.encode(run.response))
     thing = await found(request)
@@ -117,7 +128,7 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
         return json_bytes(msgspec.json.encode(response))
     if response["status"] not in ENDED:
         raise Invalid(f"The response '{thing.id}' is not running here and cannot be followed.", param="stream")
-    return await send(request, pieces(await events_of(request, response), first))
+    return await send(request, pieces(await events_of(request, response), first), first)
 
 
 async def events_of(request: web.Request, response: dict[str, Any]) -> list[bytes]:

@@ -18,7 +18,7 @@ from ..events import Event, Fail, Finish, Logprob, Refusal, Text, Thinking, Tool
 from .responses_parts import error_of, text_part, token_of, usage_of
 from .sealed import seal
 
-__all__ = ["ResponseWriter"]
+__all__ = ["ResponseWriter", "error_event"]
 
 # Pieces are padded to a multiple of this, so that their sizes tell little of the text.
 BLOCK = 16
@@ -26,6 +26,14 @@ _PADDING = "wT4nB8sYq1KzR6mVf3XjH9cLpD2gUaE7oWxNi5MvQkCbGhZyStJdAeFrOlPuI0" * 2
 
 _encode = msgspec.json.Encoder().encode
 Json = dict[str, Any]
+
+
+def error_event(error: OproxyError, number: int) -> bytes:
+    """Return the event of an error in a stream of responses, as event `number` of it."""
+    told = error.body()["error"]
+    # The document says flat, the live API nests it; both kinds of clients are served by one object.
+    flat = {"code": told["code"], "message": told["message"], "param": told["param"], "error": told}
+    return framing.sse(_encode({"type": "error", "sequence_number": number, **flat}), "error")
 
 
 class ResponseWriter:
@@ -190,10 +198,8 @@ class ResponseWriter:
         while self._late:
             self._catch_up(out)
         self._close(out, "incomplete")
-        told = error.body()["error"]
-        # The document says flat, the live API nests it; both kinds of clients are served by one object.
-        flat = {"code": told["code"], "message": told["message"], "param": told["param"], "error": told}
-        out.append(self._event("error", flat))
+        out.append(error_event(error, self._next))
+        self._next += 1
         self.response["error"] = error_of(error)
         self._end("failed")
         out.append(self._event("response.failed", {"response": self.response}))

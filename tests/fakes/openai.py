@@ -149,7 +149,8 @@ class FakeOpenAI:
                 headers = {"content-type": answer.content_type, **answer.headers}
                 return web.Response(status=answer.status, body=data, headers=headers)
             response = web.StreamResponse(status=answer.status, headers=answer.headers)
-            response.content_type = "text/event-stream"
+            json_kind = answer.content_type == "application/json"
+            response.content_type = "text/event-stream" if json_kind else answer.content_type
             await response.prepare(request)
             for piece in answer.pieces:
                 await response.write(piece)

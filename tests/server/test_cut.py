@@ -119,6 +119,56 @@ async def test_a_stream_ends_in_the_error_of_its_api(path: str, body: dict[str, 
     assert "499" not in line
 
 
+FORWARDS = '[backends.one]\ntype = "openai"\nurl = "{url}"\nserves = ["audio", "images"]\n'
+
+
+async def test_a_stream_that_is_forwarded_as_it_is_ends_in_an_error_event() -> None:
+    async with fake_openai() as lab:
+        event = b'data: {"type":"speech.audio.delta","audio":"AAAA"}\n\n'
+        lab.script("/audio/speech", Answer(pieces=[event], hang=True))
+        body = {"model": "tts-1", "input": "Hello", "voice": "alloy", "stream_format": "sse", "stream": True}
+        status, text, line = await cut(FORWARDS.format(url=lab.url), "/v1/audio/speech", body)
+    assert status == 200
+    assert last_data(text)["error"]["code"] == "server_shutdown", text
+    assert "server_shutdown" in line
+    assert "499" not in line
+
+
+async def test_a_file_that_is_forwarded_is_not_taken_for_whole() -> None:
+    async with fake_openai() as lab:
+        lab.script("/audio/speech", Answer(content_type="audio/mpeg", pieces=[b"sound"], hang=True))
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await cut(FORWARDS.format(url=lab.url), "/v1/audio/speech", {"model": "tts-1", "input": "a", "voice": "b"})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["the asking one", "one that joined later"])
+async def test_a_follower_of_a_response_in_the_background_gets_an_error_event(late: bool) -> None:
+    async with FakeOllama() as ollama:
+        word = {"model": "smollm2", "message": {"role": "assistant", "content": "a"}, "done": False}
+        ollama.play("/api/chat", [word, word, word], hold_after=1)
+        daemon = Daemon(ollama_config(ollama))
+        serving = asyncio.ensure_future(daemon.serve())
+        body = {"model": "smollm2", "input": "Hello", "background": True, "stream": True, "store": True}
+        async with aiohttp.ClientSession(await daemon.url) as http, http.post("/v1/responses", json=body) as first:
+            created = last_data((await first.content.readuntil(b"\n\n")).decode())
+            followed = first
+            if late:
+                path = f"/v1/responses/{created['response']['id']}"
+                followed = await http.get(path, params={"stream": "true", "starting_after": "0"})
+                await followed.content.readuntil(b"\n\n")
+            daemon.ending.ask()
+            text = (await followed.read()).decode()
+            await asyncio.wait_for(serving, 20)
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    last, before = events[-1], events[-2] if len(events) > 1 else None
+    assert (last["type"], last["code"]) == ("error", "server_shutdown"), text
+    assert "shutting down" in last["message"]
+    assert before is None or last["sequence_number"] == before["sequence_number"] + 1
+    assert not any(event["type"] == "response.failed" for event in events), "it is begun again after a restart"
+    lines = [line for line in daemon.lines if "/v1/responses" in line]
+    assert any("server_shutdown" in line for line in lines), lines
+
+
 async def test_a_whole_answer_is_refused_as_503() -> None:
     async with FakeOllama() as ollama:
         ollama.play("/api/chat", [{"model": "smollm2", "done": True}], delay=30)
