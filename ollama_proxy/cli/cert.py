@@ -32,8 +32,12 @@ daemon issues a new certificate by itself when fewer than 30 days are left, or w
 `[tls]`.
 
 A certificate from elsewhere is set by `mode = "files"`, `cert` and `key` under `[tls]`. When the files change they
-are taken over within seconds, and no running answer is cut; a pair that cannot be used is told and the old one stays.
-A name of one's own also goes into `allowed_hosts` under `[server]`.
+are taken over within seconds, and no running answer is cut. A pair that cannot be used is refused and the old one
+stays; the log, `oproxy status` and `oproxy doctor` say so until it is mended. A name of one's own also goes into
+`allowed_hosts` under `[server]`.
+
+A daemon that finds no certificate it can use when it starts says why and does not serve: whoever starts it is there to
+mend it, and nothing that was meant for HTTPS is served in the clear.
 
 Let's Encrypt by certbot, whose files only root can read, so that a hook copies them for USER: `certbot certonly
 --standalone -d ai.example.com --deploy-hook 'install -o USER -m 600 "$RENEWED_LINEAGE/fullchain.pem"

@@ -89,6 +89,9 @@ def failing_parts(health: dict[str, Any], url: str) -> Iterator[Finding]:
     limits = health.get("limits")
     if limits is not None and not limits["ok"]:
         yield Finding("daemon", "broken", f"the server of its limits is away {trouble(limits)}", url, mend)
+    https = health.get("https")
+    if https is not None and not https["ok"]:
+        yield Finding("daemon", "broken", f"its HTTPS fails {trouble(https)}", url, mend)
 
 
 # --- ports --------------------------------------------------------------------------------------------------------

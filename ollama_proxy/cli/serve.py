@@ -37,9 +37,10 @@ from ..protection import exposure
 from ..recorder.daemonlog import STATE, JsonHandler
 from ..recorder.place import folder_of
 from ..recorder.record import DETACHED_SHARE
+from ..server.accounting import announcer
 from ..server.app import build_app
 from ..server.health import survey
-from ..server.keys import CLERK, ENGINE, RECORDER, RELOADER, STARTED, TASKS
+from ..server.keys import CLERK, ENGINE, HTTPS, RECORDER, RELOADER, STARTED, TASKS
 from ..server.run import Ending, calm, run, serve_app
 from ..server.tls import keep_fresh, open_https, sites_of
 from ..settings import ConfigError, Loaded, Problem, Settings, load
@@ -302,7 +303,11 @@ class Foreground:
         self._loaded, self._say, self._claim, self._log_file, self._fetch = loaded, say, claim, log_file, fetch
         self._token = secrets.token_urlsafe(32)
         self._app = build_app(loaded, say=say, reload=read, control=self._token)
-        self._https = open_https(loaded.settings, say=say, tls=lambda: self._app[ENGINE].snapshot.settings.tls)
+        self._https = open_https(
+            loaded.settings, say=announcer(say), tls=lambda: self._app[ENGINE].snapshot.settings.tls
+        )
+        if self._https is not None:
+            self._app[HTTPS] = self._https
         self._ending = Ending()
         self._state_file = Presence(Backoff(1.0, 10.0))
         self._terminal = interactive()

@@ -92,6 +92,8 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
         out.append(("logs", f"requests were recorded without their bodies ({causes})"))
     if (limits := health.get("limits")) is not None:
         out.append(("limits", "shared" if limits["ok"] else f"the shared server is away {trouble(limits)}"))
+    if (https := health.get("https")) is not None and not https["ok"]:
+        out.append(("HTTPS", f"FAILING {trouble(https)}"))
     if text := blocked_text(health.get("loop")):
         out.append(("loop", text))
     if (memory := health.get("memory")) is not None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..store import Store
 
 __all__ = [
+    "announcer",
     "close",
     "configure",
     "gate_of",

@@ -12,13 +12,13 @@ from aiohttp import web
 from .. import __version__
 from ..backends.fleet import Member
 from ..policy.address import is_loopback
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, KEY_FILE, LOOP_WATCH, MEMORY, RECORDER, RELOADER, STARTED, WALL
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, HTTPS, KEY_FILE, LOOP_WATCH, MEMORY, RECORDER, RELOADER, STARTED, WALL
 from .reply import json_bytes
 
 __all__ = ["health", "survey"]
 
 # The parts of the daemon whose state says why they do not work.
-CAUSES = ("ledger", "store", "recorder", "limits")
+CAUSES = ("ledger", "store", "recorder", "limits", "https")
 # What is wrong with the config.
 CONFIG = ("config_problem", "config_held")
 
@@ -75,8 +75,9 @@ def config(app: web.Application) -> dict[str, Any]:
 
 
 def failing(app: web.Application) -> bool:
-    """Return whether the ledger cannot be written, or the database cannot be used."""
-    return app[CLERK].failing or app[ACCOUNTS].presence.away
+    """Return whether the ledger cannot be written, the database cannot be used, or clients refuse the certificate."""
+    https = app.get(HTTPS)
+    return app[CLERK].failing or app[ACCOUNTS].presence.away or (https is not None and https.expired)
 
 
 def accounts(app: web.Application) -> dict[str, Any]:
@@ -103,6 +104,8 @@ def accounts(app: web.Application) -> dict[str, Any]:
     if engine.snapshot.settings.limits.url:
         shared = clerk.gate.limiter.presence
         out["limits"] = {"shared": True, "ok": not shared.away, "error": shared.error, "since": shared.since}
+    if (https := app.get(HTTPS)) is not None:
+        out["https"] = https.state()
     out["alerts"] = [msgspec.to_builtins(alert) for alert in clerk.gate.spend.alerts]
     out["queue"] = [
         {"backend": backend, "model": model, "running": running, "waiting": waiting}

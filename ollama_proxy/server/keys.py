@@ -26,6 +26,7 @@ from .accounts import Accounts
 if TYPE_CHECKING:
     from .loop_watch import LoopWatch
     from .runs import Runs
+    from .tls import Https
 from .key_file import KeyFile
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "CUT",
     "ENGINE",
     "GUESSES",
+    "HTTPS",
     "KEYRING",
     "KEY_FILE",
     "LEAVING",
@@ -80,6 +82,8 @@ UPLOADS: web.AppKey[set[str]] = web.AppKey("uploads")
 # Only where requests are recorded.
 RECORDER = web.AppKey("recorder", Recorder)
 TASKS = web.AppKey("tasks", Tasks)
+# Only where HTTPS is served.
+HTTPS: web.AppKey[Https] = web.AppKey("https")
 # Threads for large inputs.
 WORKERS = web.AppKey("workers", Workers)
 # How long the event loop was blocked.

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from .. import certs
 from ..certs import Cert, CertError, Pair
+from ..policy.backoff import Backoff, Presence
 from ..sections import Settings, Tls
 from .run import Site
 
@@ -57,7 +59,8 @@ class Https:
         self.cert = certs.read(self.pair)
         self._live = certs.server_context(self.pair)
         self._retry = 0.0
-        self._complaint = ""
+        # Whether what lies in the files can be served, and whether mkcert can issue what is due.
+        self.files, self.renewal = Presence(Backoff(AGAIN, AGAIN)), Presence(Backoff(RETRY, RETRY))
         self.context = certs.server_context(self.pair)
         # Called for every handshake, also of a client that names no host. A context of its own for each pair, because
         # one context keeps a certificate for each kind of key: an old RSA pair would live on beside a new ECDSA one.
@@ -84,27 +87,62 @@ class Https:
         try:
             pair = pair_of(self.mode, self._tls())
             mark = mark_of(pair)
-            before, self._moving = self._moving, mark
-            if mark == self._mark or mark != before:
-                return False
-            self._mark = mark
+        except (CertError, OSError) as exc:
+            # Whatever the settings name next is read again.
+            self._mark = self._moving = ()
+            self._refuse(exc)
+            return False
+        before, self._moving = self._moving, mark
+        if mark == self._mark or mark != before:
+            return False
+        self._mark = mark
+        try:
             self._take(pair)
         except (CertError, OSError) as exc:
-            self._complain(f"The changed certificate is refused, the one in force stays: {told(exc)}")
+            self._refuse(exc)
             return False
         return True
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
+    def _refuse(self, exc: CertError | OSError) -> None:
+        self._complain(
+            self.files, told(exc), f"The changed certificate is refused, the one in force stays: {told(exc)}"
+        )
+
+    def _complain(self, part: Presence, error: str, text: str) -> None:
+        """Note why something is not as it should be, and say it if it is news."""
+        news = part.error != error
+        part.lost(error, self._now())
+        if news:
             self._say(text)
+
+    def state(self) -> dict[str, Any]:
+        """Describe the certificate in force for /v1/health: until when it is good, and what is wrong, since when."""
+        now = self._now()
+        errors = [f"the changed certificate is refused: {self.files.error}"] if self.files.away else []
+        errors += [f"a new certificate cannot be issued: {self.renewal.error}"] if self.renewal.away else []
+        since = [part.since for part in (self.files, self.renewal) if part.since is not None]
+        if self.expired:
+            errors.insert(0, f"the certificate expired on {day(self.cert.end)}")
+            since.append(min(self.cert.end, now))
+        return {
+            "ok": not errors,
+            "expires": int(self.cert.end),
+            "error": "; ".join(errors),
+            "since": min(since, default=None),
+        }
+
+    @property
+    def expired(self) -> bool:
+        """Whether clients refuse the certificate in force."""
+        return self.cert.end <= self._now()
 
     def _take(self, pair: Pair) -> None:
         cert = certs.read(pair)
         if cert.end <= self._now():
             raise CertError(f"{pair.cert} expired on {day(cert.end)}.")
         self._live, self.cert, self.pair = certs.server_context(pair), cert, pair
-        self._complaint = ""
+        self.files.back()
+        self.renewal.back()
         self._pin()
         self._say(f"HTTPS has a new certificate, valid until {day(cert.end)}: {pair.cert}")
 
@@ -113,7 +151,11 @@ class Https:
         now = self._now()
         if self.mode != "mkcert" or now < self._retry:
             return ""
-        return why_renew(self.cert, self.names, now)
+        why = why_renew(self.cert, self.names, now)
+        if not why:
+            # A name that could not be had is no longer asked for.
+            self.renewal.back()
+        return why
 
     async def renew(self, why: str) -> None:
         """Issue a certificate; `look` then takes it over. Says what hinders it, once."""
@@ -121,7 +163,8 @@ class Https:
         try:
             await asyncio.to_thread(issue, self.names)
         except CertError as exc:
-            self._complain(f"The certificate of HTTPS {why}, and a new one cannot be issued: {exc.message}")
+            text = f"The certificate of HTTPS {why}, and a new one cannot be issued: {exc.message}"
+            self._complain(self.renewal, exc.message, text)
 
 
 async def keep_fresh(https: Https, *, every: float = AGAIN) -> None:

@@ -31,8 +31,9 @@ from ollama_proxy.cli.doctor import CHECKS, scene_of, show, summary
 from ollama_proxy.cli.findings import Finding, Scene, examine
 from ollama_proxy.cli.findings_backends import check_backends, check_embedded
 from ollama_proxy.cli.findings_config import check_config, check_environment
-from ollama_proxy.cli.findings_daemon import check_clock, check_daemon, check_ports
+from ollama_proxy.cli.findings_daemon import check_clock, check_daemon, check_ports, failing_parts
 from ollama_proxy.cli.findings_files import check_certificate, check_logs, check_permissions, check_store, checked
+from ollama_proxy.cli.status import accounts
 from ollama_proxy.store import Store, schema
 from tests.cli.test_serve import free_port
 from tests.conftest import Start
@@ -474,6 +475,15 @@ async def test_no_password_in_a_url_is_told(look: Look) -> None:
     found = await examine(CHECKS, scene)
     assert "far.example" in told(found)
     assert "secret" not in told(found, "ok", "note", "warning", "broken")
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_certificate_that_broke_while_it_is_served_is_told(ok: bool) -> None:
+    error = "" if ok else "the changed certificate is refused: key.pem cannot be read"
+    health = {"https": {"ok": ok, "expires": 1, "error": error, "since": None if ok else time.time() - 60}}
+    found = [each.what for each in failing_parts(health, "http://x")]
+    told = [text for name, text in accounts(health) if name == "HTTPS"]
+    assert [error in text and "for 1 min" in text for text in (*found, *told)] == ([] if ok else [True, True])
 
 
 async def test_a_check_that_hangs_or_fails_does_not_keep_the_others_from_being_told(look: Look) -> None:

@@ -244,6 +244,14 @@ def test_https_alone_with_ones_own_files_is_reached_by_our_own_commands(tmp_path
         copy_pair(make_pair(tmp_path, "second", kind="rsa", names="DNS:ai.example.com"), pair)
         running.until("new certificate")
         assert "smollm2" in oproxy(env, "models", "list").stdout
+
+        pair.cert.write_bytes(pair.cert.read_bytes()[:200])
+        running.until("is refused, the one in force stays")
+        https = json.loads(oproxy(env, "status", "--json").stdout)["https"]
+        assert (https["ok"], https["since"] > 0, str(pair.cert) in https["error"]) == (False, True, True)
+        copy_pair(make_pair(tmp_path, "third", names="DNS:ai.example.com"), pair)
+        running.until("new certificate")
+        assert json.loads(oproxy(env, "status", "--json").stdout)["https"]["ok"]
     finally:
         assert end(running) == 0
 

@@ -184,11 +184,44 @@ def test_a_broken_pair_is_refused_once_in_words_the_old_one_stays_and_a_good_one
     assert words in world.said[0]
     assert "the one in force stays" in world.said[0]
     assert met(world.https, first) == "first"
+    state = world.https.state()
+    assert not state["ok"]
+    assert words in state["error"]
+    assert (state["since"], state["expires"]) == (world.now, int(world.https.cert.end))
 
     second = make_pair(tmp_path, "second")
     copy_pair(second, pair)
     assert world.looked()
     assert met(world.https, second) == "second"
+    assert (world.https.state()["ok"], world.https.state()["error"]) == (True, "")
+
+
+def test_the_pair_in_force_that_is_put_back_ends_the_trouble(tmp_path: Path, pair: Pair) -> None:
+    world, kept = World(files(pair)), tmp_path / "kept.pem"
+    pair.key.rename(kept)
+    world.looked()
+    assert not world.https.state()["ok"]
+    kept.rename(pair.key)
+    assert world.looked()
+    assert world.https.state()["ok"]
+
+    good = world.tls
+    world.tls = Tls(mode="files", cert=str(pair.cert))
+    world.looked()
+    assert "`key` under [tls] is not set" in world.https.state()["error"]
+    world.tls = good
+    assert world.looked()
+    assert world.https.state()["ok"]
+
+
+def test_a_certificate_that_expires_while_it_is_served_is_told(pair: Pair) -> None:
+    world = World(files(pair))
+    assert world.https.state()["ok"]
+    world.now = world.https.cert.end + DAY
+    state = world.https.state()
+    assert "expired on" in state["error"]
+    assert state["since"] == world.https.cert.end
+    assert world.https.expired
 
 
 def test_other_files_in_the_settings_are_taken_over_and_none_at_all_are_refused(tmp_path: Path, pair: Pair) -> None:
@@ -312,6 +345,20 @@ async def test_what_hinders_a_renewal_is_said_once_and_the_old_certificate_stays
     assert len(world.said) == 1
     assert "cannot be issued: mkcert is not installed" in world.said[0]
     assert not world.looked()
+    assert "mkcert is not installed" in world.https.state()["error"]
+
+
+async def test_a_name_that_cannot_be_had_and_is_taken_back_is_no_trouble_any_more(mkcert: str, tmp_path: Path) -> None:
+    certs.issue(mkcert, certs.names_for())
+    world = World(MKCERT.tls)
+    path, os.environ["PATH"] = os.environ["PATH"], str(tmp_path)
+    world.tls = Tls(mode="mkcert", names=("ai.lan",))
+    await world.https.renew(world.https.due())
+    assert not world.https.state()["ok"]
+    world.tls, world.now = MKCERT.tls, world.now + 3600
+    assert world.https.due() == ""
+    assert world.https.state()["ok"]
+    os.environ["PATH"] = path
 
 
 def test_at_the_start_an_expiring_certificate_is_better_than_none(mkcert: str, tmp_path: Path) -> None:
