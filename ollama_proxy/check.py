@@ -29,7 +29,7 @@ from .declared import (
     secret,
 )
 from .policy.bases import NO_HOST, misplaced_path, mistake
-from .policy.mask import mask_secrets
+from .policy.redact import redact_foreign
 from .sections import TIERS, Settings
 
 __all__ = ["SENDABLE", "Mistake", "check", "check_together", "foreign", "sendable"]
@@ -209,7 +209,7 @@ def got(key: Key, value: Any) -> str:
         return "a value that is not shown"
     if (key[-1] == "url" or partly_secret(key)) and (not isinstance(value, str) or "@" in value or "?" in value):
         return "a value that is not shown"
-    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str))
+    text = redact_foreign(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

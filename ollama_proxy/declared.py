@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
-from .policy.mask import mask_url
 from .policy.printable import utf8_text
+from .policy.redact import HIDDEN, redact_text, redact_url
 from .sections import BackendSettings, ModelOptions, Models, Server, Settings
 from .sections_help import PLAIN
 
@@ -178,9 +178,10 @@ def restarts(key: Key) -> bool:
 def public(key: Key, value: Any) -> Any:
     """Return a value without what must not be shown: a secret, or the secrets in a URL."""
     if value and secret(key):
-        return "(hidden)"
-    if isinstance(value, str) and (key[-1] == "url" or partly_secret(key)):
-        return mask_url(value)
+        return HIDDEN
+    if isinstance(value, str):
+        # A key may have been written where another value belongs.
+        return redact_url(value) if key[-1] == "url" or partly_secret(key) else redact_text(value)
     return value
 
 
@@ -188,7 +189,7 @@ def shown(key: Key, value: Any) -> str:
     """Write a value as TOML for a person, secrets hidden."""
     if value is None:
         return "not set"
-    return "(hidden)" if value and secret(key) else toml_value(public(key, value))
+    return HIDDEN if value and secret(key) else toml_value(public(key, value))
 
 
 def toml_value(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .account import Caller, Key
 from .policy import credentials
+from .policy.redact import mask_key
 from .store import StoreError
 
 if TYPE_CHECKING:
@@ -137,4 +138,4 @@ def digested(given: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
 
 def key_of(name: str, secret: str, digest: str) -> Key:
     """Return a key that only the environment knows: it may everything, like OpenAI's."""
-    return Key(id=f"key_env_{name}", name=name, digest=digest, shown=credentials.mask(secret), created=0.0)
+    return Key(id=f"key_env_{name}", name=name, digest=digest, shown=mask_key(secret), created=0.0)

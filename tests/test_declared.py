@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ollama_proxy import configfile
 from ollama_proxy.cli.gen_toml import commented_toml
-from ollama_proxy.declared import field_of, groups, kind_of, restarts, secret, toml_value
+from ollama_proxy.declared import field_of, groups, kind_of, public, restarts, secret, shown, toml_value
 from ollama_proxy.settings import (
     BackendSettings,
     ConfigError,
@@ -190,3 +190,11 @@ def test_a_key_tells_its_type_its_secrecy_and_its_need_of_a_restart() -> None:
 @given(st.dictionaries(plain, st.one_of(plain, st.integers(), st.booleans(), st.lists(plain)), max_size=3))
 def test_values_are_written_as_toml(value: dict[str, Any]) -> None:
     assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}
+
+
+def test_a_key_where_another_value_belongs_is_not_shown() -> None:
+    key = "hf_" + "Ab3d" * 9
+    assert public(("models", "default"), key) == "hf_[redacted]"
+    assert shown(("models", "default"), key) == '"hf_[redacted]"'
+    assert public(("models", "default"), "hf.co/unsloth/Qwen3-4B-GGUF:Q4_K_M") == "hf.co/unsloth/Qwen3-4B-GGUF:Q4_K_M"
+    assert public(("backends", "one", "api_key"), "x") == "(hidden)"

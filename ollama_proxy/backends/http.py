@@ -16,8 +16,8 @@ from yarl import URL
 
 from ..errors import AnswerTooLarge, BackendError, OproxyError, UpstreamDown, UpstreamFailed, UpstreamSlow
 from ..model import Call
-from ..policy.mask import mask_url
 from ..policy.memory import Hold, answer_cost
+from ..policy.redact import redact_url
 
 __all__ = ["Client", "HttpReply", "gate", "unexpected"]
 
@@ -186,7 +186,7 @@ class Opening:
 
 def _not_followed(response: aiohttp.ClientResponse, backend: str) -> str:
     if "location" in response.headers:
-        to = mask_url(response.headers["location"])
+        to = redact_url(response.headers["location"])
         return f"The backend '{backend}' redirects to {to}. Set that as url under [backends.{backend}]."
     return f"The backend '{backend}' answered with status {response.status}, which is no answer."
 

@@ -20,8 +20,8 @@ from ..errors import BackendError, ModelNotFound, OproxyError, UpstreamFailed
 from ..framing import LineDecoder
 from ..model import Call, ModelInfo
 from ..policy.bases import misplaced_path
-from ..policy.mask import mask_url
 from ..policy.printable import shell_word
+from ..policy.redact import redact_url
 from ..translate.ollama import WHOLE, WIRE
 from ..translate.openai_errors import stream_error
 from ..translate.wire import Wire
@@ -241,7 +241,7 @@ class OllamaBackend:
             'http://127.0.0.1:11434; a server that speaks OpenAI\'s API is of type = "openai".'
         )
         raise UpstreamFailed(
-            f"The backend '{self.name}' at {mask_url(url)} does not answer like Ollama. {advice}", backend=self.name
+            f"The backend '{self.name}' at {redact_url(url)} does not answer like Ollama. {advice}", backend=self.name
         )
 
     async def _seek(self, url: str) -> str:
@@ -255,7 +255,7 @@ class OllamaBackend:
             try:
                 status, body = await client.fetch(Call("GET", "/api/tags"))
                 if status == 200 and read_tags(body) is not None:
-                    return mask_url(base)
+                    return redact_url(base)
             except OproxyError:
                 continue
             finally:
@@ -427,7 +427,7 @@ class OllamaBackend:
             return msgspec.convert(value, shape)
         except UNREADABLE as exc:
             raise UpstreamFailed(
-                f"The backend '{self.name}' at {mask_url(self._client.url)} does not answer like Ollama.",
+                f"The backend '{self.name}' at {redact_url(self._client.url)} does not answer like Ollama.",
                 backend=self.name,
             ) from exc
 

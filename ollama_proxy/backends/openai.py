@@ -17,7 +17,7 @@ from aiohttp import ClientWebSocketResponse
 from ..errors import BackendError, ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
 from ..policy.bases import likely_bases
-from ..policy.mask import mask_url
+from ..policy.redact import redact_url
 from ..translate.openai import WIRE
 from ..translate.openai_lists import read_models
 from ..translate.wire import Wire
@@ -134,7 +134,7 @@ class OpenAIBackend:
         """Say that there is no list of models below the url, and which url has one."""
         if self._clock() >= self._sought:
             self._sought, self._better = self._clock() + SOUGHT, await self._seek()
-        told = f"The backend '{self.name}' answers GET {mask_url(self._client.url)}/models with status {status} and "
+        told = f"The backend '{self.name}' answers GET {redact_url(self._client.url)}/models with status {status} and "
         if self._better:
             return f'{told}no list of models. Set url = "{self._better}" under [backends.{self.name}].'
         return (
@@ -149,7 +149,7 @@ class OpenAIBackend:
             try:
                 status, body = await client.fetch(Call("GET", "/models"))
                 if status == 200 and read_models(body, backend=self.name) is not None:
-                    return mask_url(base)
+                    return redact_url(base)
             except OproxyError:
                 continue
             finally:

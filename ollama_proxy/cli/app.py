@@ -23,7 +23,7 @@ from typer.main import get_command
 
 from .. import __version__
 from ..policy.printable import block_text, utf8_text
-from ..policy.redact import without_secrets
+from ..policy.redact import redact_text
 from . import stdio
 
 __all__ = ["COMMANDS", "Row", "app", "load", "main"]
@@ -221,5 +221,5 @@ def ended(exc: Exception) -> int:
 def failed(message: str, code: int = 1) -> int:
     """Tell the person what went wrong; return the exit status."""
     with suppress(OSError, ValueError):
-        print(f"oproxy: {block_text(without_secrets(message))}", file=sys.stderr)
+        print(f"oproxy: {block_text(redact_text(message))}", file=sys.stderr)
     return code

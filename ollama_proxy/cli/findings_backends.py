@@ -20,8 +20,8 @@ from ..backends.http import unexpected
 from ..backends.ollama import resolve_url
 from ..errors import OproxyError
 from ..model import ModelInfo
-from ..policy.mask import mask_url
 from ..policy.options import options_for
+from ..policy.redact import redact_url
 from ..policy.route import Names
 from .env import CHAT_NAME, EMBEDDING_NAME, address
 from .findings import Finding, Scene, State
@@ -89,7 +89,7 @@ def backend_findings(scene: Scene, backend: Backend, state: Health, count: int) 
     settings = scene.settings.backends[backend.name]
     url = resolve_url(settings.url, scene.env) if settings.type == "ollama" else settings.url
     name = f"backend {backend.name}"
-    where = mask_url(url)
+    where = redact_url(url)
     if url and same_place(urlsplit(url), urlsplit(address(scene.settings))):
         what = "it is ourselves: every request would come back for ever"
         remedy = f"oproxy config set backends.{backend.name}.url http://127.0.0.1:11434"

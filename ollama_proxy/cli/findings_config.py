@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from ..policy.mask import mask_url
+from ..policy.redact import redact_url
 from ..pricing import costs_money
 from ..settings import Settings
 from .env import address
@@ -106,13 +106,13 @@ def urls(env: Mapping[str, str], base: str) -> Iterator[Finding]:
         value = env.get(name, "")
         if value and not same_place(urlsplit(value), urlsplit(base)):
             yield Finding(
-                "environment", "warning", f"{name} sends clients elsewhere, not to {base}/v1", mask_url(value), remedy
+                "environment", "warning", f"{name} sends clients elsewhere, not to {base}/v1", redact_url(value), remedy
             )
         elif value and urlsplit(value).scheme != urlsplit(base).scheme:
             what = f"{name} says {urlsplit(value).scheme}, and {urlsplit(base).scheme} is what is spoken there"
-            yield Finding("environment", "warning", what, mask_url(value), remedy)
+            yield Finding("environment", "warning", what, redact_url(value), remedy)
         elif value and urlsplit(value).path.rstrip("/") != "/v1":
-            yield Finding("environment", "warning", f"{name} must end in /v1", mask_url(value), remedy)
+            yield Finding("environment", "warning", f"{name} must end in /v1", redact_url(value), remedy)
     if env.get("OPENAI_API_BASE") and not env.get("OPENAI_BASE_URL"):
         what = "only OPENAI_API_BASE is set, which today's OpenAI libraries do not read"
         yield Finding("environment", "warning", what, "OPENAI_API_BASE", remedy)
@@ -163,7 +163,7 @@ def proxies(env: Mapping[str, str], base: str) -> Iterator[Finding]:
     if not any(name == "*" or name.lower().lstrip(".") == host or same_host(name, host) for name in spared):
         value = ",".join(filter(None, (*spared, "localhost", "127.0.0.1", "::1")))
         what = f"clients that mind {variable} send what is meant for us to that proxy"
-        yield Finding("environment", "warning", what, mask_url(env[variable]), f"export no_proxy={value}")
+        yield Finding("environment", "warning", what, redact_url(env[variable]), f"export no_proxy={value}")
 
 
 def same_host(name: str, host: str) -> bool:

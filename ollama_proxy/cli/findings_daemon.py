@@ -17,7 +17,7 @@ import aiohttp
 from .. import __version__
 from ..backends.ollama import resolve_url
 from ..policy.lag import BLOCKED
-from ..policy.mask import mask_url
+from ..policy.redact import redact_url
 from .client import ApiError, connect
 from .findings import Finding, Scene, State
 from .status import trouble
@@ -206,7 +206,7 @@ async def backends_clocks(scene: Scene) -> list[Finding]:
             "clock",
             "warning",
             f"it is {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the backend {name}",
-            mask_url(urls[name]),
+            redact_url(urls[name]),
             "set the clock of both machines by NTP",
         )
         for name, off in zip(urls, skews, strict=True)

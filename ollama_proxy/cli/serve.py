@@ -30,8 +30,8 @@ from ..backends.embedded import CHAT_MODEL
 from ..errors import OproxyError
 from ..policy.address import is_loopback
 from ..policy.backoff import Backoff, Presence
-from ..policy.mask import mask_secrets
 from ..policy.printable import block_text, line_text, log_text
+from ..policy.redact import redact_foreign
 from ..private import make_folder, opener
 from ..protection import exposure
 from ..recorder.daemonlog import STATE, JsonHandler
@@ -221,15 +221,15 @@ class LogFormat(logging.Formatter):
         return line_text(record.getMessage(), None) if record.name == self.LINES else super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = log_text(mask_secrets(record.message))
+        record.message = log_text(redact_foreign(record.message))
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         # Indented, so that no line of it can be taken for one of the log.
-        return indent(block_text(mask_secrets(super().formatException(ei))), "    ")
+        return indent(block_text(redact_foreign(super().formatException(ei))), "    ")
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        return indent(block_text(mask_secrets(super().formatStack(stack_info))), "    ")
+        return indent(block_text(redact_foreign(super().formatStack(stack_info))), "    ")
 
 
 def quiet_libraries() -> None:

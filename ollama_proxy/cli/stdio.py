@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ..policy.printable import block_text
-from ..policy.redact import without_secrets
+from ..policy.redact import redact_text
 
 __all__ = ["finish", "set_up"]
 
@@ -79,7 +79,7 @@ def _reconfigure(stream: Any, errors: str, env: Mapping[str, str]) -> None:
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback as Python does; text from outside in it moves no cursor, and keys are left out."""
     with suppress(OSError, ValueError):
-        print(block_text(without_secrets("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr)
+        print(block_text(redact_text("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr)
 
 
 def finish(code: int) -> int:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from ..policy.backoff import Presence
 from ..policy.limit import Charge, Verdict
-from ..policy.mask import mask_secrets, secrets_of
+from ..policy.redact import redact_foreign, url_secrets
 from .memory import MemoryLimiter
 
 __all__ = ["Limiter", "LimitsError", "MemoryLimiter", "OnError", "open_limiter"]
@@ -76,6 +76,6 @@ def open_limiter(url: str, *, clock: Callable[[], float], on_error: OnError, say
     try:
         limiter: Limiter = shared.RedisLimiter(url, clock=clock, on_error=on_error, say=say)
     except ValueError as exc:
-        why = mask_secrets(str(exc), secrets_of(url))
+        why = redact_foreign(str(exc), url_secrets(url))
         raise LimitsError(f"[limits] url is not a URL of Redis or Valkey: {why}") from exc
     return limiter

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError, RedisError
 from ..errors import Overloaded
 from ..policy.backoff import Backoff, Presence
 from ..policy.limit import Charge, Verdict, decide
-from ..policy.mask import mask_secrets, mask_url, secrets_of
+from ..policy.redact import redact_foreign, redact_url, url_secrets
 from ..tasks import Tasks
 from .memory import MemoryLimiter
 from .scripts import ADMIT, RENEW, SETTLE
@@ -75,7 +75,7 @@ class RedisLimiter:
         patience: float = PATIENCE,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._where, self._secrets = mask_url(url), secrets_of(url)
+        self._where, self._secrets = redact_url(url), url_secrets(url)
         pool = client.BlockingConnectionPool.from_url(
             # Valkey speaks the same protocol; the client knows only Redis' names for it.
             f"redis{url.removeprefix('valkey')}" if url.startswith("valkey") else url,
@@ -228,7 +228,7 @@ class RedisLimiter:
         self._tasks.start(self._return(), name="limits: reconnect")
 
     def _reason(self, exc: Exception) -> str:
-        return mask_secrets(str(exc).rstrip("."), self._secrets) or type(exc).__name__
+        return redact_foreign(str(exc).rstrip("."), self._secrets) or type(exc).__name__
 
     async def _return(self) -> None:
         """Ask for the server until it answers."""

@@ -13,7 +13,7 @@ from ..events import Usage
 from .limit import Verdict
 from .memory import Hold, Memory
 from .printable import utf8_text
-from .redact import without_secrets
+from .redact import redact_text
 
 __all__ = ["Books", "entry_of", "program"]
 
@@ -107,7 +107,7 @@ def entry_of(books: Books, *, cost: int | None, listed: int | None, now: float) 
 
 def kept(text: str) -> str:
     """Return what a client sent as it is kept: text that can be written, without keys."""
-    return without_secrets(utf8_text(text))
+    return redact_text(utf8_text(text))
 
 
 # The official SDKs say "OpenAI/Python 3.52.0" and "AsyncOpenAI/Python 3.52.0", "OpenAI/JS 6.1.0".

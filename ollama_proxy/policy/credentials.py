@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from ..account import Key
 from ..errors import Forbidden, ModelNotFound, Unauthorized
+from .redact import mask_key
 
 __all__ = [
     "PREFIX",
@@ -23,7 +23,6 @@ __all__ = [
     "digest",
     "env_keys",
     "incorrect",
-    "mask",
     "missing",
     "named_keys",
     "new_secret",
@@ -53,19 +52,7 @@ def digest(secret: str) -> str:
 
 def shown(secret: str) -> str:
     """Return what a list shows of one of our keys: `sk-oproxy-…abcd`."""
-    return f"{PREFIX}…{secret[-4:]}" if secret.startswith(PREFIX) else mask(secret)
-
-
-@functools.lru_cache(maxsize=256)
-def mask(secret: str) -> str:
-    """Return a key as OpenAI tells it in an error: its beginning and end with stars between, never half of it."""
-    secret = "".join(c if c.isprintable() else "?" for c in secret[:200])
-    if len(secret) < 12:
-        # Too short to show both ends.
-        return secret[: len(secret) // 4] + "*" * (len(secret) - len(secret) // 4)
-    head = 8 if len(secret) >= 24 else 3
-    tail = 4 if len(secret) >= 24 else 2
-    return f"{secret[:head]}{'*' * (len(secret) - head - tail)}{secret[-tail:]}"
+    return f"{PREFIX}…{secret[-4:]}" if secret.startswith(PREFIX) else mask_key(secret)
 
 
 def sent_key(headers: Mapping[str, str]) -> str | None:
@@ -111,9 +98,10 @@ def missing() -> Unauthorized:
 def incorrect(secret: str, why: str = "") -> Unauthorized:
     """A key that opens nothing; `why` says more of one that did once: "has expired"."""
     if why:
-        return Unauthorized(f"The API key provided, {mask(secret)}, {why}.", code="invalid_api_key")
+        return Unauthorized(f"The API key provided, {mask_key(secret)}, {why}.", code="invalid_api_key")
     return Unauthorized(
-        f"Incorrect API key provided: {mask(secret)}. `oproxy keys list` shows the keys on the machine of the daemon.",
+        f"Incorrect API key provided: {mask_key(secret)}. "
+        "`oproxy keys list` shows the keys on the machine of the daemon.",
         code="invalid_api_key",
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..policy.redact import escaped, plain, secrets
+from ..policy.redact import has_escapes, redact_json, unescaped
 from .media import described, without_media
 from .patterns import Patterns
 
@@ -35,9 +35,9 @@ class Body(msgspec.Struct, frozen=True):
 def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool = False) -> Body:
     """Return a body as it may be written down. `clean`: whoever calls has seen that it holds no keys, or will."""
     done = []
-    if escaped(data):
+    if has_escapes(data):
         # The same JSON, in which media and keys are seen.
-        data = plain(data)
+        data = unescaped(data)
     if (smaller := without_media(data)) is not data:
         data = smaller
         done.append("media")
@@ -71,7 +71,7 @@ def kept(data: bytes, patterns: Patterns, largest: int = LARGEST, *, clean: bool
 def blanked(data: bytes, patterns: Patterns) -> bytes | None:
     """Return the body without secrets; None where the patterns cannot be applied."""
     # Twice, because a pattern's work is decoded and encoded again, which may bring a key to light.
-    data = secrets(data)
+    data = redact_json(data)
     if not patterns:
         return data
     if len(data) > 2 * LARGEST:
@@ -79,9 +79,9 @@ def blanked(data: bytes, patterns: Patterns) -> bytes | None:
     try:
         value: Any = msgspec.json.decode(data)
     except UNREADABLE:
-        return secrets(patterns.text(data.decode("utf-8", "replace")).encode())
+        return redact_json(patterns.text(data.decode("utf-8", "replace")).encode())
     found = patterns.value(value)
-    return data if found == value else secrets(msgspec.json.encode(found))
+    return data if found == value else redact_json(msgspec.json.encode(found))
 
 
 def text(data: bytes) -> bytes:

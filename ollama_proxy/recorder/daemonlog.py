@@ -15,9 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from ..policy.mask import mask_secrets
 from ..policy.printable import json_text, utf8_text
-from ..policy.redact import secrets
+from ..policy.redact import redact_foreign, redact_json
 from .pump import Pump
 from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
@@ -56,18 +55,18 @@ class JsonFormatter(logging.Formatter):
             at=iso(record.created),
             level=record.levelname.lower(),
             logger=record.name,
-            message=mask_secrets(record.getMessage()),
+            message=redact_foreign(record.getMessage()),
             request=str(getattr(record, "request_id", "") or request_id.get()),
-            exception=mask_secrets(exception),
+            exception=redact_foreign(exception),
         )
         try:
             line = msgspec.json.encode(said)
         except UnicodeEncodeError:
             # Bytes from outside that are no UTF-8.
             line = msgspec.json.encode(
-                structs.replace(said, message=utf8_text(said.message), exception=utf8_text(exception))
+                structs.replace(said, message=utf8_text(said.message), exception=utf8_text(said.exception))
             )
-        return json_text(secrets(line).decode())
+        return json_text(redact_json(line).decode())
 
 
 class JsonHandler(logging.Handler):

@@ -18,7 +18,7 @@ import msgspec
 from .. import framing
 from ..account import Entry
 from ..policy.printable import utf8_text
-from ..policy.redact import secrets, suspicious
+from ..policy.redact import may_hold_key, redact_json
 from .assemble import assemble
 from .body import Body, kept
 from .patterns import BadPattern, Patterns
@@ -233,7 +233,7 @@ class Recorder:
             path=utf8_text(str(item.path)),
             altered={"request": ("none", reason), "answer": ("none", reason)},
         )
-        return secrets(self._encode(line)) + b"\n"
+        return redact_json(self._encode(line)) + b"\n"
 
     def _complain(self) -> None:
         """Say in the daemon's log that lines are lost, but not for each."""
@@ -248,9 +248,9 @@ class Recorder:
         # looked through, so that it can be said which was changed.
         answer, timing = self._stream(item) if item.chunks else (item.answer, None)
         line = self._made(item, answer, timing, clean=True)
-        if suspicious(line):
+        if may_hold_key(line):
             # Once more over all of it: a key may be where a model's name or a tag belongs.
-            line = secrets(self._made(item, answer, timing, clean=False))
+            line = redact_json(self._made(item, answer, timing, clean=False))
         return framing.line(line)
 
     def _made(self, item: Record, answer: bytes | None, timing: Timing | None, *, clean: bool) -> bytes:

@@ -23,7 +23,7 @@ from ..policy import credentials
 from ..policy.batch import OVER, Batch, Creator, Fault, Kept, Retry, Status, cancelled
 from ..policy.books import Books
 from ..policy.memory import body_cost
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..sections_state import Batches
 from ..stored import Stored
 from ..translate import batches, paging, query, validate
@@ -157,7 +157,7 @@ class Desk:
                 clerk.close_now(books)
                 return later
             told = dialect_of(batch.batch.endpoint, {}).body(exc, books.id)
-            status, answer, books.code = exc.status, without_keys(msgspec.json.encode(told)), exc.code
+            status, answer, books.code = exc.status, redact_error(msgspec.json.encode(told)), exc.code
         except asyncio.CancelledError:
             books.status, books.code, books.ended = ClientGone.status, ClientGone.code, app[CLOCK]()
             books.tag = books.tag or batch.batch.id

@@ -15,6 +15,7 @@ from ..policy.address import is_loopback
 from ..policy.books import Books
 from ..policy.limit import duration
 from ..policy.printable import utf8_text
+from ..policy.redact import mask_key
 from ..recorder.chunks import Chunks
 from ..settings import Settings
 from ..translate.openapi import Access
@@ -53,7 +54,7 @@ def enter(request: web.Request, settings: Settings) -> None:
     admins = restricted(path) or (request.method == "DELETE" and path.startswith("/v1/models/"))
     caller, error = recognize(request, settings, secret, address, decides=strict or admins)
     if caller is None:
-        caller = Caller(name=credentials.mask(secret) if secret else "", address=address)
+        caller = Caller(name=mask_key(secret) if secret else "", address=address)
     books.caller = caller
     if error is not None and strict and not is_open(path):
         raise error

@@ -20,7 +20,7 @@ from ..model import Call
 from ..policy import credentials
 from ..policy.books import Books
 from ..policy.options import is_glob
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..settings import Settings
 from ..translate.answer_forms import unreadable
 from ..translate.forward import (
@@ -263,7 +263,7 @@ class Answer:
             books.code = error.code
             await self._close()
             if self._guard is not None:
-                await response.write(sse(without_keys(msgspec.json.encode(error.body()))))
+                await response.write(sse(redact_error(msgspec.json.encode(error.body()))))
             elif request.transport is not None:
                 # Whoever reads it must not take it for whole.
                 request.transport.abort()

@@ -7,7 +7,7 @@ import time
 
 from ..policy.books import Books
 from ..policy.printable import line_text
-from ..policy.redact import without_secrets
+from ..policy.redact import redact_text
 
 __all__ = ["request_line"]
 
@@ -29,7 +29,7 @@ def request_line(method: str, path: str, books: Books, now: float) -> str:
         figures.append(f"first {duration(books.first - books.started)}")
     if books.ended is not None:
         figures.append(duration(books.ended - books.started))
-    return without_secrets(f"{' '.join(parts)} {', '.join(figures)}")
+    return redact_text(f"{' '.join(parts)} {', '.join(figures)}")
 
 
 @functools.lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from aiohttp import WSCloseCode, hdrs, web
 from ..errors import Internal, Invalid, OproxyError, Overloaded
 from ..policy.crowd import Unsent, most_connections, standstills
 from ..policy.memory import Hold, Memory
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..sections import Server as ServerSettings
 from .dialects import dialect_of
 from .keys import ENGINE, MEMORY, NEW_ID
@@ -245,7 +245,7 @@ def refusal(status: int, message: str, new_id: NewId) -> web.Response:
         error = Invalid(f"We could not read your HTTP request{f': {said}' if said else ''}.")
     return web.Response(
         status=status,
-        body=without_keys(msgspec.json.encode(error.body())),
+        body=redact_error(msgspec.json.encode(error.body())),
         content_type="application/json",
         headers={"x-request-id": id, "openai-version": "2020-10-01", "server": "oproxy"},
     )

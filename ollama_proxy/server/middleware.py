@@ -30,7 +30,7 @@ from ..policy import limit
 from ..policy.address import host_allowed, origin_allowed
 from ..policy.books import Books
 from ..policy.printable import header_text, line_text, utf8_text
-from ..policy.redact import without_keys, without_secrets
+from ..policy.redact import redact_error, redact_text
 from ..recorder.daemonlog import request_id
 from ..settings import Settings
 from .body import is_here
@@ -292,7 +292,7 @@ def head(request: web.Request) -> dict[str, str]:
     if limits is not None:
         headers |= limit.headers(limits)
     if books.ignored:
-        headers["x-oproxy-ignored"] = header_text(without_secrets(", ".join(books.ignored)))
+        headers["x-oproxy-ignored"] = header_text(redact_text(", ".join(books.ignored)))
     if miss := books.notes.get("schema_miss") or books.notes.get("tool_miss"):
         headers["x-oproxy-schema-miss"] = header_text(str(miss))
     if judge := books.notes.get("moderation"):
@@ -317,7 +317,7 @@ def error_response(error: OproxyError, request: web.Request) -> web.Response:
     dialect = dialect_of(request.path, request.headers)
     response = web.Response(
         status=dialect.status(error),
-        body=without_keys(msgspec.json.encode(dialect.body(error, request[BOOKS].id))),
+        body=redact_error(msgspec.json.encode(dialect.body(error, request[BOOKS].id))),
         content_type="application/json",
         headers=error.headers,
     )

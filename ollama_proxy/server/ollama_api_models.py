@@ -21,7 +21,7 @@ from ..engine import Engine
 from ..errors import Invalid, ModelNotFound, OproxyError, Unsupported, UpstreamDown, UpstreamFailed
 from ..model import Call, ModelInfo
 from ..policy import credentials
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..policy.route import Target
 from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
@@ -338,7 +338,7 @@ async def streamed(request: web.Request, reply: Reply, backend: str) -> web.Stre
         error = exc if isinstance(exc, OproxyError) else overlong(exc, backend)
         if not response.prepared:
             raise error from exc
-        await response.write(without_keys(write.error_line(error)))
+        await response.write(redact_error(write.error_line(error)))
     await response.write_eof()
     return response
 

@@ -17,7 +17,7 @@ from ..framing import BOM, Overlong
 from ..model import Call
 from ..policy.books import Books
 from ..policy.meter import Meter
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..policy.route import Target
 from ..translate import ollama_pass
 from ..translate.answer_forms import unreadable
@@ -137,7 +137,7 @@ async def streamed(
             if not out.begun:
                 raise error from exc
             observer.error = error
-            rest = without_keys(error_line(error))
+            rest = redact_error(error_line(error))
         await closed(request, observer)
         if rest:
             await out.write(rest)

@@ -14,7 +14,7 @@ from ..backends.base import Reply
 from ..errors import OproxyError
 from ..model import Call
 from ..policy.books import Books
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..policy.route import Target
 from ..translate import passthrough
 from .cutting import ending
@@ -103,7 +103,7 @@ async def streamed(
                     if observer.error is not None:
                         if not out.begun:
                             raise observer.error
-                        passed = without_keys(passed)
+                        passed = redact_error(passed)
                     if passed:
                         if keeper is not None:
                             keeper.take(passed)
@@ -117,7 +117,7 @@ async def streamed(
             if observer.error is not None:
                 if not out.begun:
                     raise observer.error
-                rest = without_keys(rest)
+                rest = redact_error(rest)
             if rest:
                 if keeper is not None:
                     keeper.take(rest)
@@ -128,7 +128,7 @@ async def streamed(
                 raise
             books.code = exc.code
             await closed(request, observer)
-            await out.write(b"data: " + without_keys(msgspec.json.encode(exc.body())) + b"\n\n")
+            await out.write(b"data: " + redact_error(msgspec.json.encode(exc.body())) + b"\n\n")
         await closed(request, observer)
         return await out.end()
     finally:

@@ -21,7 +21,7 @@ from ..errors import ClientGone, Internal, Invalid, OproxyError
 from ..events import Fail
 from ..policy.books import Books
 from ..policy.memory import Hold, body_cost
-from ..policy.redact import without_keys
+from ..policy.redact import redact_error
 from ..translate.responses_replay import documents
 from .cutting import ending
 from .dialects import RESPONSES
@@ -132,7 +132,7 @@ class Socket:
         """Tell an error in the form that WebSockets have for it."""
         told = RESPONSES.body(error, "")["error"]
         data = msgspec.json.encode({"type": "error", "status": error.status, "error": told})
-        await self._send(without_keys(data))
+        await self._send(redact_error(data))
 
     async def _send(self, document: bytes) -> None:
         await self._ws.send_str(framing.escape_breaks(document).decode())

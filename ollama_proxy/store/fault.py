@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ..policy.mask import mask_secrets
+from ..policy.redact import redact_foreign
 from .error import Missing, StoreError
 
 __all__ = ["Missing", "StoreError", "corrupt", "gate", "why"]
@@ -42,7 +42,7 @@ def why(exc: BaseException) -> str:
         # Ours says what failed, which whoever asks for the cause says too.
         return why(exc.__cause__)
     lines = str(origin(exc)).strip().splitlines()
-    return mask_secrets(lines[0].rstrip(".")) if lines else type(exc).__name__
+    return redact_foreign(lines[0].rstrip(".")) if lines else type(exc).__name__
 
 
 def corrupt(exc: BaseException) -> bool:

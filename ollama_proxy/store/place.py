@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event,
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..policy.mask import mask_url
+from ..policy.redact import redact_url
 from .fault import StoreError
 
 __all__ = ["FILE", "Place", "find", "make_engine"]
@@ -39,7 +39,7 @@ class Place(NamedTuple):
     own: bool = False
 
     def __str__(self) -> str:
-        return str(self.file) if self.file is not None else mask_url(self.url.render_as_string(hide_password=False))
+        return str(self.file) if self.file is not None else redact_url(self.url.render_as_string(hide_password=False))
 
 
 def find(url: str, folder: Path) -> Place:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ollama_proxy.account import Key
 from ollama_proxy.errors import Forbidden, ModelNotFound
 from ollama_proxy.policy import credentials
-from ollama_proxy.policy.credentials import mask, named_keys, new_secret, sent_key, shown
+from ollama_proxy.policy.credentials import named_keys, new_secret, sent_key, shown
+from ollama_proxy.policy.redact import mask_key
 
 
 def key(**more: object) -> Key:
@@ -33,7 +34,7 @@ def test_a_new_key_has_its_prefix_and_all_of_its_randomness() -> None:
 @example("sk-proj-abcdefghijklmnopqrstuvwxyz")
 @example("k")
 def test_a_masked_key_never_shows_half_of_it(secret: str) -> None:
-    told = mask(secret)
+    told = mask_key(secret)
 
     shown_letters = len(told) - told.count("*")
     assert shown_letters - secret.count("*") <= max(1, min(len(secret), 200)) // 2
@@ -41,8 +42,8 @@ def test_a_masked_key_never_shows_half_of_it(secret: str) -> None:
 
 
 def test_a_long_key_is_masked_as_openai_masks_it() -> None:
-    assert mask("sk-1234567890abcdefghijklmnop") == "sk-12345" + "*" * 17 + "mnop"
-    assert mask("sk-123") == "s*****"
+    assert mask_key("sk-1234567890abcdefghijklmnop") == "sk-12345" + "*" * 17 + "mnop"
+    assert mask_key("sk-123") == "s*****"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,17 @@ def test_an_exception_is_told_with_where_it_came_from(
     assert "Traceback" in line["exception"]
 
 
+def test_an_exception_with_bytes_that_are_no_utf8_is_without_its_passwords(
+    log: logging.Logger, handler: JsonHandler, tmp_path: Path
+) -> None:
+    try:
+        raise ValueError("\udcff postgresql://me:c4n4ry@db/x")
+    except ValueError:
+        log.exception("it failed")
+    (line,) = said(handler, tmp_path)
+    assert "ValueError: \ufffd postgresql://(hidden)@db/x" in line["exception"]
+
+
 def test_lines_that_cannot_be_written_are_counted(log: logging.Logger, handler: JsonHandler, tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
     log.info("lost")
