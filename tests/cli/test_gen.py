@@ -11,6 +11,7 @@ import pytest
 
 from ollama_proxy.cli import gen_complete, gen_man
 from ollama_proxy.cli.tree import Command, Param, value_of
+from tests.fakes.terminal import terminal
 
 HELP = Param("help", ("--help",), None, "Show it's all [here]: `x`.", (), "", False, False)
 MODEL = Param("model", (), "MODEL", "A model.", (), "model", False, True)
@@ -190,3 +191,57 @@ def test_help_with_quotes_and_brackets_stays_text_in_zsh() -> None:
 
 def test_an_option_of_zsh_that_may_be_given_again_excludes_nothing() -> None:
     assert "'*--with[Another model.]:MODEL:_oproxy_model_names'" in gen_complete.zsh(TREE)
+
+
+# --- names that model servers choose ------------------------------------------------------------------------------
+
+# Each begins with a letter of its own, so that Tab has one way to go on.
+NAMES = {
+    "a": "a$(touch ran)", "b": "b`touch ran`", "c": "c;touch ran;", "d": "d&touch ran&", "e": "e|touch ran",
+    "f": "f$HOME", "g": "g${HOME}", "h": "h*", "i": "i?[a-z]", "j": "j{x,y}", "k": "k(touch ran)", "l": "l<x>ran",
+    "m": "m it's \"quoted\"", "n": "n\\back", "o": "o!!", "p": "p#x", "q": "q~", "r": "r=(touch ran)", "s": "s日本",
+    "t": "t:4b@x/y", "u": "u %1 ^x", "v": "v[1]",
+}  # fmt: skip
+START = {
+    "bash": (
+        ("--norc", "--noprofile", "-i"),
+        "bind 'set enable-bracketed-paste off'; source {script}; unset HISTFILE",
+    ),
+    "zsh": (
+        ("-f", "-i"),
+        "unsetopt prompt_sp; autoload -U compinit; compinit -u -D; autoload -U +X _oproxy; compdef _oproxy oproxy",
+    ),
+    "fish": (
+        ("--no-config", "-i"),
+        "set -g fish_autosuggestion_enabled 0; source {script}",
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", START)
+async def test_tab_puts_a_models_name_on_the_line_as_one_word_and_runs_nothing(shell: str, tmp_path: Path) -> None:
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"{shell} is not here")
+    names, got = tmp_path / "names", tmp_path / "got"
+    names.write_text("".join(f"{name}\n" for name in NAMES.values()))
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "oproxy").write_text(
+        f'#!/bin/sh\ncase "$1 $2" in "models list") cat {names};; '
+        f'*) printf "%s\\n" "$#" "$3" >> {got}; echo DONE;; esac\n'
+    )
+    (bin_ / "oproxy").chmod(0o755)
+    script = bin_ / "_oproxy"
+    script.write_text(getattr(gen_complete, shell)(TREE))
+    options, setup = START[shell]
+    env = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    async with terminal(program, *options, env=env, columns=200, folder=tmp_path) as shown:
+        if shell == "zsh":
+            setup = f"fpath=({bin_} $fpath); {setup}"
+        shown.types(setup.format(script=script) + "; echo G''O\r")
+        await shown.until("GO")
+        for letter in NAMES:
+            shown.types(f"oproxy models show {letter}\t\r")
+            await shown.until("DONE")
+    assert got.read_text().splitlines() == [line for name in NAMES.values() for line in ("3", name)]
+    assert not (tmp_path / "ran").exists()

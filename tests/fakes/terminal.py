@@ -11,6 +11,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -88,8 +89,10 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*command: str, env: Mapping[str, str], columns: int = 100) -> AsyncIterator[Terminal]:
-    """Run `command` in a terminal of its own, as long as the context lasts."""
+async def terminal(
+    *command: str, env: Mapping[str, str], columns: int = 100, folder: Path | None = None
+) -> AsyncIterator[Terminal]:
+    """Run `command` in a terminal of its own (in `folder`, if given), as long as the context lasts."""
     if sys.platform == "win32":
         pytest.skip("there are no pseudo-terminals on Windows")
     ours, theirs = pty.openpty()
@@ -100,6 +103,7 @@ async def terminal(*command: str, env: Mapping[str, str], columns: int = 100) ->
         stdout=theirs,
         stderr=theirs,
         env={**env, "TERM": "xterm-256color"},
+        cwd=folder,
         start_new_session=True,
     )
     os.close(theirs)
