@@ -440,7 +440,7 @@ PILES = [
 @pytest.mark.parametrize("pile", PILES)
 def test_no_text_takes_more_time_than_its_length_is_worth(pile: str) -> None:
     # What takes quadratic time is not through in a minute here; the suite's own limit says so.
-    text = (pile * (100_000 // len(pile)))[:100_000]
+    text = (pile * (60_000 // len(pile)))[:60_000]
     for whole in (text, f"@ token {text}", f"{text} :// @ ' key"):
         data = whole.encode()
         redact_json(data)
