@@ -10,22 +10,28 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import msgspec
 import platformdirs
 import pytest
 from aiohttp import web
 
-from ollama_proxy.cli.app import load
+from ollama_proxy import daemon
+from ollama_proxy.cli.app import app, ended
+from ollama_proxy.cli.client import load_settings
 from ollama_proxy.cli.logs_as import written
 from ollama_proxy.cli.snippets import TOOLS, Facts
 from ollama_proxy.recorder import Record, Recorder
 from ollama_proxy.recorder.read import Found
+from ollama_proxy.server.app import build_app
 from ollama_proxy.store import Store
+from tests.fakes.terminal import terminal as in_terminal
 from tests.store.rows import entry, put
 
 HOSTILE = (
@@ -79,16 +85,12 @@ def run(terminal: bool, *args: str) -> Ended:
     code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            load(args[0]).main(list(args[1:]), prog_name=f"oproxy {args[0]}", standalone_mode=False)
+            app(list(args), prog_name="oproxy")
         except SystemExit as exc:
             code = int(exc.code or 0)
         except Exception as exc:
-            code = getattr(exc, "exit_code", 1)
-            message = getattr(exc, "message", None)
-            if message is None and not hasattr(exc, "exit_code"):
-                raise
-            err.write(OURS.sub("", str(message or "")))
-    return Ended(code, out.text, "" if code == 1 else err.text)
+            code = ended(exc)
+    return Ended(code, out.text, err.text)
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "pipe"])
@@ -229,7 +231,7 @@ async def backend() -> AsyncIterator[str]:
     details = {"family": ALL, "parameter_size": ALL, "quantization_level": ALL, "format": "gguf"}
     listed = [
         {"name": text or "empty", "model": text or "empty", "digest": text, "size": 1, "details": details}
-        for text in (*HOSTILE, "smollm2:latest")
+        for text in (*HOSTILE, "smollm2:latest", "broken:latest", "halfway:latest")
     ]
     shown = {
         "details": details,
@@ -252,17 +254,22 @@ async def backend() -> AsyncIterator[str]:
                 steps = [{"status": ALL}, {"status": ALL, "digest": ALL, "total": 9, "completed": 3}, {"error": ALL}]
                 return web.Response(body=b"".join(msgspec.json.encode(each) + b"\n" for each in steps))
             case "/api/chat":
-                parts = [
+                asked = (await request.json())["model"]
+                if asked.startswith("broken"):
+                    return web.json_response({"error": ALL}, status=500)
+                parts: list[Any] = [
                     {"message": {"role": "assistant", "content": text, "thinking": text}, "done": False}
                     for text in HOSTILE
                 ]
+                if asked.startswith("halfway"):
+                    parts.append({"error": ALL})
                 parts.append({"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"})
                 return web.Response(body=b"".join(msgspec.json.encode(each) + b"\n" for each in parts))
         return web.json_response({"error": ALL}, status=500)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
+    served = web.Application()
+    served.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(served)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
@@ -291,6 +298,7 @@ COMMANDS = [
     ("models", "pull", ALL), ("models", "pull", "smollm2"), ("models", "load", ALL), ("models", "load", "smollm2"),
     ("models", "unload", "smollm2"), ("models", "rm", "--yes", "smollm2"), ("models", "alias", "list"),
     ("chat", "-m", "smollm2", "hi"), ("chat", "-m", "smollm2", "--no-stream", "--stats", "hi"),
+    ("chat", "-m", "broken", "hi"), ("chat", "-m", "halfway", "hi"),
     ("chat", "-m", "smollm2", "--json", "hi"), ("chat", "-m", ALL, "hi"), ("chat", "--resume-id", ALL, "hi"),
     ("config", "show"), ("config", "show", "--json"), ("config", "get", "models"), ("config", "get", ALL),
     ("config", "set", "models.default", ALL), ("config", "set", ALL, "x"), ("doctor",), ("doctor", "--json"),
@@ -327,3 +335,214 @@ def test_what_a_tool_is_told_is_data(tmp_path: Path) -> None:
                 words = done.stdout.decode().split("\0")
                 assert json.loads(words[words.index("-d") + 1])["model"] == text
                 assert words[words.index("--cacert") + 1] == "/a b/ca.pem"
+
+
+# --- what the API stores ------------------------------------------------------------------------------------------
+
+# What a header can carry.
+TAGS = [
+    text for text in (*HOSTILE, "\x9b31mC1", "\u202eturned") if text and not re.search("[\x00-\x08\x0a-\x1f\x7f]", text)
+]
+
+
+class Stored(NamedTuple):
+    """Ids of what was stored, by kind, and the content of the file."""
+
+    keys: list[str]
+    files: list[str]
+    batches: list[str]
+    responses: list[str]
+    content: bytes
+
+
+async def store_everything(http: aiohttp.ClientSession) -> Stored:
+    """Store hostile texts wherever the API takes any."""
+
+    async def send(path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
+        async with http.post(path, json=body, headers=headers) as response:
+            found = await response.json(content_type=None) if "stream" not in body else await response.read()
+            return found if response.status == 200 else {}
+
+    async def upload(name: str, content: bytes, purpose: str) -> str:
+        # By hand: aiohttp's own form refuses to send such names.
+        shown = re.sub('["\r\n]', lambda found: f"%{ord(found[0]):02X}", name) or "x"
+        body = (
+            f'--cut\r\ncontent-disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
+            f'--cut\r\ncontent-disposition: form-data; name="file"; filename="{shown}"\r\n\r\n'
+        )
+        headers = {"content-type": "multipart/form-data; boundary=cut"}
+        async with http.post(
+            "/v1/files", data=body.encode() + content + b"\r\n--cut--\r\n", headers=headers
+        ) as response:
+            return str((await response.json()).get("id", ""))
+
+    stored = Stored([], [], [], [], ALL.encode())
+    for number, text in enumerate((*HOSTILE, ALL)):
+        key = {"name": text[:60], "tags": [text], "models": [text]}
+        for body in (
+            key,
+            {"name": f"{number} {text}"[:60]},
+            {"name": f"t{number}", "tags": [text]},
+            {"name": f"m{number}", "models": [text]},
+        ):
+            stored.keys.append((await send("/oproxy/keys", body)).get("id", ""))
+        stored.files.append(await upload(text, stored.content, "user_data"))
+        await send(
+            "/v1/chat/completions", {"model": text, "user": text, "messages": [{"role": "user", "content": text}]}
+        )
+        said = {
+            "model": "smollm2",
+            "input": text,
+            "instructions": text,
+            "user": text[:60],
+            "metadata": {text[:60]: text[:500]},
+        }
+        stored.responses.append((await send("/v1/responses", said)).get("id", ""))
+        await send(
+            "/v1/conversations", {"metadata": {text[:60]: text[:500]}, "items": [{"role": "user", "content": text}]}
+        )
+    for tag in TAGS:
+        body = {"model": "smollm2", "stream": True, "messages": [{"role": "user", "content": tag}]}
+        await send("/v1/chat/completions", body, {"x-oproxy-tag": tag, "user-agent": tag})
+    lines = [
+        {"custom_id": text or "e", "method": "POST", "url": "/v1/chat/completions",
+         "body": {"model": model, "messages": [{"role": "user", "content": text}]}}
+        for text in (*HOSTILE, ALL) for model in ("smollm2", "broken")
+    ]  # fmt: skip
+    for number, line in enumerate(lines):
+        line["custom_id"] = f"{number}{line['custom_id']}"
+    wrong = [
+        *({**line, "url": ALL, "method": ALL} for line in lines[:5]),
+        ALL,
+        {ALL: ALL},
+        {"custom_id": ALL, "body": ALL},
+    ]
+    for texts in (lines, wrong):
+        file = await upload("lines.jsonl", b"".join(msgspec.json.encode(each) + b"\n" for each in texts), "batch")
+        asked = {
+            "input_file_id": file,
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {ALL[:60]: ALL[:500]},
+        }
+        stored.batches.append((await send("/v1/batches", asked)).get("id", ""))
+    return Stored(*([each for each in ids if each] for ids in stored[:4]), stored.content)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def daemon_url(backend: str, tmp_path: Path) -> AsyncIterator[str]:
+    """Serve the application as the daemon that every command of this test finds."""
+    path = tmp_path / "config.toml"
+    path.write_text(f'[backends.ollama]\ntype = "ollama"\nurl = "{backend}"\n', encoding="utf-8")
+    os.environ["OPROXY_CONFIG"] = str(path)
+    made = build_app(load_settings(path), control="word")
+    runner = web.AppRunner(made, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    url = f"http://{host}:{port}"
+    with daemon.claim() as claim:
+        claim.publish(daemon.State(pid=os.getpid(), url=url, version="1", started=1.0, grace=1.0, token="word"))
+        yield url
+    await runner.cleanup()
+
+
+async def test_whatever_the_api_has_stored_is_shown_as_data(
+    daemon_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    async with aiohttp.ClientSession(daemon_url, headers={"authorization": "Bearer word"}) as http:
+        stored = await store_everything(http)
+    assert all(len(ids) > 1 for ids in stored[:3]), stored
+    assert len(stored.responses) > 10
+    whole, partly = stored.batches
+    commands = [
+        ("keys", "list"), ("keys", "list", "--json"), ("files", "list"), ("files", "list", "--json"),
+        ("batch", "watch", whole), ("batch", "watch", partly), ("batch", "list"), ("batch", "show", whole),
+        ("batch", "show", partly), ("batch", "show", whole, "--json"), ("batch", "cancel", whole),
+        ("batch", "results", partly), ("usage", "--by", "tag"), ("usage", "--by", "key"), ("usage", "--by", "model"),
+        ("usage", "--by", "client"), ("logs", "-n", "99"), ("logs", "--errors"), ("logs", "show", "1"), ("status",),
+        ("status", "--json"), ("doctor",), ("models", "list"), ("models", "ps"), ("models", "pull", "smollm2"),
+        *(("keys", "show", id) for id in stored.keys[-8:]), ("keys", "rotate", stored.keys[-1]),
+        ("keys", "revoke", stored.keys[-1], "--yes"), *(("files", "show", id) for id in stored.files[::5]),
+        ("chat", "-m", "broken", "hi"), ("chat", "-m", "halfway", "hi"), ("chat", "-m", "smollm2", "hi"),
+        ("chat", "-m", "smollm2", "--resume", "hi"),
+        ("chat", "-m", "smollm2", "--resume-id", stored.responses[-1], "hi"),
+    ]  # fmt: skip
+    (tmp_path / "got").mkdir()
+    for terminal in (True, False):
+        for args in commands:
+            found = await asyncio.to_thread(run, terminal, *args)
+            assert found.seen, args
+        listed = {("keys", "list"): 10, ("files", "list"): 6, ("batch", "list"): 7}
+        for args, columns in listed.items() if not terminal else ():
+            rows = (await asyncio.to_thread(run, False, *args)).out.splitlines()
+            assert {len(row.split("\t")) for row in rows} == {columns}, args
+        # Raw content: for a person without what a terminal obeys, for a program as it is.
+        for args in (
+            ("batch", "results", whole),
+            ("batch", "results", whole, "--errors"),
+            ("files", "download", stored.files[0], "-o", "-"),
+        ):
+            found = await asyncio.to_thread(run, terminal, *args)
+            assert found.code == 0
+            assert found.seen if terminal else found.out
+            if args[0] == "files" and not terminal:
+                assert found.out.encode() == stored.content
+        for id in stored.files:
+            assert (
+                await asyncio.to_thread(run, terminal, "files", "download", id, "-f", "-o", str(tmp_path / "got"))
+            ).seen
+    assert all(each.name.isprintable() and each.parent == tmp_path / "got" for each in (tmp_path / "got").rglob("*"))
+
+
+# --- a real terminal ----------------------------------------------------------------------------------------------
+
+# What prompt_toolkit, rich and we write: colours, movements, modes; no title, no clipboard, nothing hidden or erased.
+MOVES = re.compile(r"\x1b\[(?!8m)[0-9;?]*[A-IK-Z]|\x1b\[(?!8m)[0-9;?]*[a-z]|\x1b\[0?J|[\b]")
+
+
+def obeys_nothing_else(painted: str) -> None:
+    left = MOVES.sub("", painted).replace("\r", "")
+    found = FORBIDDEN.search(left)
+    assert found is None, (found, left[max(0, found.start() - 80) : found.end() + 80])
+    assert "Traceback" not in left
+
+
+async def test_a_conversation_at_a_terminal_with_a_hostile_model(daemon_url: str) -> None:
+    async with in_terminal(
+        sys.executable, "-m", "ollama_proxy", "chat", "-m", "smollm2", "--stats", env=os.environ
+    ) as screen:
+        await screen.until("Talking to smollm2")
+        await screen.until(">>>")
+        for typed, awaited in (
+            ("hi", "smollm2:latest]"), ("/model", "halfway"), ("/model \t\x15hi again", "smollm2:latest]"),
+            ("/model broken", "broken"), ("hi", "oproxy:"), ("/model halfway", "halfway"), ("hi", "oproxy:"),
+            ("/usage", "tokens"),
+        ):  # fmt: skip
+            screen.types(f"{typed}\r")
+            await screen.until(awaited)
+            await screen.until(">>>")
+        screen.types("\x04")
+        assert await screen.ended() == 0
+        obeys_nothing_else(screen.painted)
+    assert daemon_url
+
+
+async def test_a_followed_log_at_a_terminal(daemon_url: str) -> None:
+    async with (
+        aiohttp.ClientSession(daemon_url) as http,
+        in_terminal(
+            sys.executable, "-m", "ollama_proxy", "logs", "-f", "-n", "9", env=os.environ, columns=200
+        ) as screen,
+    ):
+        await screen.until("recorded")
+        for text in (*HOSTILE, ALL, "the end"):
+            body = {"model": text, "user": text, "messages": [{"role": "user", "content": text}]}
+            async with http.post("/v1/chat/completions", json=body) as response:
+                await response.read()
+        await screen.until("the end")
+        screen.types("\x03")
+        await screen.ended()
+        obeys_nothing_else(screen.painted)
