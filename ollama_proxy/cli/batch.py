@@ -231,7 +231,7 @@ async def fetched(config: Path | None, id: str, output: Path | None, only_errors
         if file is None:
             raise Failure(nothing(batch, only_errors))
         size = 0
-        # Opened only when there is something to write.
+        # Opened only when there is something to write. A link is followed: the person has named it.
         with Bytes() if output is None else output.open("wb") as target:
             async for data in api.download(f"/v1/files/{file}/content"):
                 size += len(data)

@@ -216,13 +216,39 @@ async def downloaded(config: Path | None, id: str, output: Path | None, force: b
                 async for data in api.download(f"{path_of(id)}/content"):
                     out.write(data)
             return
-        path = output or Path(plain_name(row["filename"], row["id"]))
-        if path.is_dir():
-            path /= plain_name(row["filename"], row["id"])
-        if path.exists() and not force:
-            raise Failure(f"{path} is there already. Overwrite it with --force, or name another place with -o.")
-        await save(api.download(f"{path_of(id)}/content"), path, row["bytes"])
+        chunks = api.download(f"{path_of(id)}/content")
+        if output is not None and is_device(output):
+            await write_to(output, chunks)
+            return
+        path = place(output, row, force)
+        await save(chunks, path, row["bytes"])
     tell(f"{path} ({size(row['bytes'])})")
+
+
+def is_device(path: Path) -> bool:
+    """Return whether something is there that must not be replaced by a file: `/dev/stdout`, a named pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def place(output: Path | None, row: dict[str, Any], force: bool) -> Path:
+    """Return where a download goes. A link that the person names is followed: they are in charge of where it leads.
+    The name that a client has chosen is only ever one in a folder."""
+    name = plain_name(row["filename"], row["id"])
+    path = output or Path(name)
+    if output is not None and output.is_symlink():
+        path = Path(os.path.realpath(output))
+    if path.is_dir():
+        path /= name
+    if path.exists() and not force:
+        raise Failure(f"{path} is there already. Overwrite it with --force, or name another place with -o.")
+    return path
+
+
+async def write_to(device: Path, chunks: AsyncIterator[bytes]) -> None:
+    """Write what comes to a device or a named pipe, which must not be replaced by a file."""
+    with device.open("wb") as file:
+        async for data in chunks:
+            await asyncio.to_thread(file.write, data)
 
 
 async def save(chunks: AsyncIterator[bytes], path: Path, total: int) -> None:

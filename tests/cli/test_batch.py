@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,11 +81,15 @@ async def test_a_file_is_handed_in_watched_and_its_answers_fetched(oproxy: Shell
     assert "\x1b" not in made.err
 
     results = await oproxy("results", id)
+    if sys.platform != "win32":
+        # A link that the person names is followed.
+        (oproxy.folder / "errors.jsonl").symlink_to(oproxy.folder / "place")
     errors = await oproxy("results", id, "--errors", "-o", str(oproxy.folder / "errors.jsonl"))
     listed = await oproxy("list")
     shown = await oproxy("show", id, "--json")
     assert [json.loads(each)["custom_id"] for each in results.out.splitlines()] == ["a"]
     assert errors.out == ""
+    assert sys.platform == "win32" or (oproxy.folder / "errors.jsonl").is_symlink()
     assert json.loads((oproxy.folder / "errors.jsonl").read_text())["custom_id"] == "b"
     head, row = (each.split("\t") for each in listed.out.splitlines())
     assert head == ["ID", "STATUS", "ANSWERED", "FAILED", "TOTAL", "ENDPOINT", "CREATED"]

@@ -60,6 +60,17 @@ def test_a_file_goes_up_is_listed_comes_back_and_is_removed(
     path.write_bytes(b"other")
     assert ended(files.download, id, force=True) == 0
     assert path.read_bytes() == b'{"a": 1}\n'
+    if sys.platform != "win32":
+        # The person names the link, and with it the place it leads to; a device is no file to be replaced.
+        (tmp_path / "link").symlink_to(tmp_path / "place")
+        (tmp_path / "null").symlink_to(os.devnull)
+        assert ended(files.download, id, output=tmp_path / "link") == 0
+        assert ended(files.download, id, output=tmp_path / "null") == 0
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "place").read_bytes() == b'{"a": 1}\n'
+        assert (tmp_path / "null").is_char_device()
+        with pytest.raises(Failure, match="place is there already"):
+            files.download(id, output=tmp_path / "link")
 
     assert ended(files.rm, [id, "file-none"]) == 1
     err = capfdbinary.readouterr()[1]
