@@ -35,9 +35,12 @@ def meant(path: str, exists: Callable[[str], bool]) -> Meant | None:
     steps = clean[1:].split("/")
     for dropped in range(len(steps)):
         front, rest = steps[:dropped], "/".join(steps[dropped:])
-        if not PREFIXES.issuperset(front) and not exists(f"/{'/'.join(front)}"):
+        whole = not PREFIXES.issuperset(front) and f"/{'/'.join(front)}"
+        if whole and not exists(whole):
             continue
         for found in (f"/{rest}", f"/v1/{rest}", f"/api/{rest}"):
+            if whole and whole.startswith(BARE) != found.startswith(BARE):
+                continue  # /v1/messages/batches: a route of another API, which is not served here.
             if found != path and found.startswith(("/v1/", "/api/")) and exists(found):
                 return Meant(found, "" if found.startswith(BARE) else "/v1")
     return None

@@ -22,7 +22,6 @@ from ..policy.books import Books
 from ..policy.options import is_glob
 from ..policy.redact import redact_error
 from ..settings import Settings
-from ..translate.answer_forms import unreadable
 from ..translate.forward import (
     OBSERVED,
     AnswerObserver,
@@ -37,7 +36,7 @@ from ..translate.forward import (
 )
 from ..translate.multipart import FieldFinder, boundary_of
 from ..translate.ollama_pass import is_record
-from ..translate.openai_errors import stream_error
+from ..translate.openai_errors import stream_error, unreadable
 from .body import PASSING, body_pieces, take_body
 from .cutting import ending
 from .generate import body_of

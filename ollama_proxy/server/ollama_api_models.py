@@ -26,7 +26,7 @@ from ..policy.route import Target
 from ..translate import ollama_front as front
 from ..translate import ollama_front_write as write
 from ..translate import ollama_pass
-from ..translate.answer_forms import unreadable
+from ..translate.openai_errors import unreadable
 from ..translate.openapi import Route
 from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest

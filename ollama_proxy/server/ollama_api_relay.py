@@ -20,9 +20,9 @@ from ..policy.meter import Meter
 from ..policy.redact import redact_error
 from ..policy.route import Target
 from ..translate import ollama_pass
-from ..translate.answer_forms import unreadable
 from ..translate.ollama_front_write import error_line
 from ..translate.ollama_read import ChatReader, CompletionReader
+from ..translate.openai_errors import unreadable
 from ..translate.wire import Reader
 from ..workers import LARGE
 from .cutting import ending

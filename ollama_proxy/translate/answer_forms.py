@@ -12,19 +12,17 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ..errors import OproxyError, UpstreamFailed
+from ..errors import OproxyError
 from ..events import Fail
 from ..framing import BOM, SseDecoder
 from . import chat_write, completions
-from .openai_errors import stream_error
+from .openai_errors import stream_error, unreadable
 from .openai_read import AnswerReader, ChatChoice, TextChoice
 
-__all__ = ["chunks_of", "is_document", "read_answer", "told_error", "unreadable"]
+__all__ = ["chunks_of", "is_document", "read_answer", "told_error"]
 
 Fields = Mapping[str, Raw]
 
-# So much of what cannot be read is repeated (bytes).
-SHOWN = 120
 SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 NULL = Raw(b"null")
 
@@ -82,16 +80,6 @@ def _holds(whole: _Whole, path: str) -> bool:
         return bool(_vectors(whole.data if isinstance(whole.data, Raw) else b"[]"))
     choices = whole.choices if isinstance(whole.choices, Raw) else b"[]"
     return bool(_chat(choices) if path == "/chat/completions" else _texts(choices))
-
-
-def unreadable(body: bytes, backend: str) -> UpstreamFailed:
-    """Return the error for an answer that is none. Of a page only its kind is told: it may be long."""
-    shown = body[:SHOWN].decode("utf-8", "replace").strip()
-    if shown.startswith("<"):
-        said = ": it is a page of HTML or XML. Check its url in the config, and whether it asks for a login."
-    else:
-        said = f": {shown}" if shown else ": it is empty."
-    return UpstreamFailed(f"The backend '{backend}' sent an answer that cannot be read{said}", backend=backend)
 
 
 def told_error(record: Any, *, asked: str, backend: str, named: bool = False) -> OproxyError | None:

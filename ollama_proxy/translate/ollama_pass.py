@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from ..framing import BOM, LineDecoder
-from .answer_forms import unreadable
+from .openai_errors import unreadable
 
 __all__ = [
     "Renamer",

@@ -15,6 +15,7 @@ from ..errors import UpstreamFailed
 from ..events import Event, Fail, Finish, Logprob, Note, Text, Thinking, ToolDelta, ToolStart, Usage
 from ..framing import LineDecoder, Overlong
 from . import ollama_errors
+from .openai_errors import unreadable
 from .wire import Vectors
 
 __all__ = ["ChatReader", "CompletionReader", "embeddings"]
@@ -115,7 +116,8 @@ class _Reader(Generic[R]):
         try:
             record = self._decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            out += self._fail("sent something that is no answer")
+            self._ended = True
+            out.append(Fail(unreadable(line, self._backend)))
             return
         if record.error is not None:
             self._ended = True
@@ -256,6 +258,6 @@ def embeddings(body: bytes, *, backend: str) -> Vectors:
     try:
         answer = EMBEDDED.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise UpstreamFailed(f"The backend '{backend}' sent something that is no embedding.", backend=backend) from exc
+        raise unreadable(body, backend) from exc
     rows: Sequence[tuple[float, ...]] = answer.embeddings
     return Vectors(tuple(rows), answer.prompt_eval_count)

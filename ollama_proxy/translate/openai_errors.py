@@ -13,10 +13,11 @@ import msgspec
 
 from ..errors import ContextTooLong, ModelNotFound, OproxyError, UpstreamBusy, UpstreamFailed
 
-__all__ = ["Words", "read_error", "stream_error"]
+__all__ = ["Words", "read_error", "stream_error", "unreadable"]
 
-# So much of a body that is no JSON is repeated.
+# So much of a body that is no JSON is repeated: of an error, and of what should have been an answer (bytes).
 SHOWN = 300
+SHOWN_ANSWER = 120
 # OpenAI's clients wait as these say. https://platform.openai.com/docs/guides/rate-limits
 KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 LIMIT_HEADERS = "x-ratelimit-"
@@ -110,6 +111,16 @@ def stream_error(value: Any, *, backend: str, model: str, param: str = "messages
     if words is None:
         words = Words(f"The backend '{backend}' broke off with an error it does not name.")
     return _sorted_out(words, words.status or 502, backend=backend, model=model, param=param, headers=None)
+
+
+def unreadable(body: bytes, backend: str) -> UpstreamFailed:
+    """Return the error for an answer that is none. Of a page only its kind is told: it may be long."""
+    shown = body[:SHOWN_ANSWER].decode("utf-8", "replace").strip()
+    if shown.startswith("<"):
+        said = ": it is a page of HTML or XML. Check its url in the config, and whether it asks for a login."
+    else:
+        said = f": {shown}" if shown else ": it is empty."
+    return UpstreamFailed(f"The backend '{backend}' sent an answer that cannot be read{said}", backend=backend)
 
 
 def _sorted_out(

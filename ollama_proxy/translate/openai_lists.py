@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ..errors import UpstreamFailed
 from ..model import ModelInfo
-from .openai_errors import stream_error
+from .openai_errors import stream_error, unreadable
 from .wire import Vectors
 
 __all__ = ["read_models", "read_vectors"]
@@ -49,9 +49,7 @@ def read_vectors(body: bytes, *, backend: str) -> Vectors:
         rows = sorted(answer.data, key=lambda row: row.index) if numbered else answer.data
         vectors = tuple(_vector(row.embedding) for row in rows)
     except _BROKEN as exc:
-        raise _told(body, backend) or UpstreamFailed(
-            f"The backend '{backend}' sent embeddings that cannot be read: {exc}.", backend=backend
-        ) from exc
+        raise _told(body, backend) or unreadable(body, backend) from exc
     return Vectors(vectors, answer.usage.prompt_tokens if answer.usage is not None else None)
 
 

@@ -26,7 +26,7 @@ from ..events import (
     Usage,
 )
 from ..framing import BOM, LIMIT, Overlong, SseDecoder
-from .openai_errors import stream_error
+from .openai_errors import stream_error, unreadable
 
 __all__ = ["AnswerReader", "ChatChoice", "TextChoice", "read_usage"]
 
@@ -42,7 +42,6 @@ REASONS: Mapping[str, FinishReason] = {
     "content_filter": "content_filter",
     "safety": "content_filter",
 }
-SHOWN = 120
 
 _decode = msgspec.json.Decoder().decode
 _BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -140,7 +139,7 @@ class AnswerReader:
         try:
             record = _decode(data)
         except _BROKEN:
-            self._fail(self._unreadable(data), out)
+            self._fail(unreadable(data, self._backend), out)
             return
         self._record(record, out, whole=False)
 
@@ -148,14 +147,14 @@ class AnswerReader:
         try:
             record = _decode(body)
         except _BROKEN:
-            self._fail(self._unreadable(body), out)
+            self._fail(unreadable(body, self._backend), out)
             return
         self._record(record, out, whole=True)
 
     def _record(self, record: Any, out: list[Event], *, whole: bool) -> None:
         error = stream_error(record, backend=self._backend, model=self._model, param=self._param)
         if error is not None or not isinstance(record, dict):
-            self._fail(error or self._unreadable(msgspec.json.encode(record)), out)
+            self._fail(error or unreadable(msgspec.json.encode(record), self._backend), out)
             return
         self._usage = read_usage(record) or self._usage
         choices = record.get("choices")
@@ -170,7 +169,7 @@ class AnswerReader:
         try:
             out.extend(self._choice.take(choice, whole=whole))
         except (OproxyError, TypeError, ValueError, AttributeError, KeyError) as exc:
-            failed = self._unreadable(msgspec.json.encode(choice))
+            failed = unreadable(msgspec.json.encode(choice), self._backend)
             self._fail(exc if isinstance(exc, OproxyError) else failed, out)
             return
         reason = choice.get("finish_reason")
@@ -204,12 +203,6 @@ class AnswerReader:
     def _fail(self, error: OproxyError, out: list[Event]) -> None:
         self._failed = True
         out.append(Fail(error))
-
-    def _unreadable(self, data: bytes) -> UpstreamFailed:
-        shown = data[:SHOWN].decode("utf-8", "replace")
-        return UpstreamFailed(
-            f"The backend '{self._backend}' sent an answer that cannot be read: {shown}", backend=self._backend
-        )
 
 
 # --- one choice -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ..errors import OproxyError, UpstreamDown, UpstreamFailed
 from ..events import Usage
 from ..framing import BOM, DONE, LIMIT, sse
-from .answer_forms import chunks_of, is_document, read_answer, told_error, unreadable
+from .answer_forms import chunks_of, is_document, read_answer, told_error
+from .openai_errors import unreadable
 from .openai_read import read_usage
 
 __all__ = ["StreamObserver", "asks_usage", "observe_whole", "rewrite_request", "streams"]

@@ -9,6 +9,7 @@ from ollama_proxy.policy.urls import Meant, hint, meant
 SERVED = {
     *("/v1/chat/completions", "/v1/models", "/v1/embeddings", "/v1/responses", "/v1/messages"),
     *("/v1/messages/count_tokens", "/api/chat", "/api/tags", "/health", "/oproxy/models"),
+    *("/v1/batches", "/v1/files"),
 }
 
 
@@ -28,6 +29,13 @@ SERVED = {
         ("/v1/v1/messages", Meant("/v1/messages", "")),
         ("/v1/api/chat", Meant("/api/chat", "")),
         ("/tags", Meant("/api/tags", "")),
+        ("/v1/messages/v1/messages", Meant("/v1/messages", "")),
+        ("/v1/chat/completions/models", Meant("/v1/models", "/v1")),
+        # Anthropic's own routes, which are not OpenAI's of the same name.
+        ("/v1/messages/batches", None),
+        ("/v1/messages/files", None),
+        ("/api/chat/models", None),
+        ("/v1/batches/messages", None),
         ("/v1/foo", None),
         ("/foo/models", None),
         ("/", None),

@@ -199,6 +199,14 @@ def test_what_is_no_answer_fails(junk: bytes) -> None:
     assert isinstance(events[0].error, UpstreamFailed)
 
 
+def test_a_page_in_place_of_an_answer_points_to_the_url() -> None:
+    (event,) = read(reader_of(traces()["chat-stream"]), [b"<html>Sign in</html>\n"])
+    assert isinstance(event, Fail)
+    assert "it is a page of HTML or XML. Check its url" in event.error.message
+    with pytest.raises(UpstreamFailed, match="it is a page of HTML or XML"):
+        WIRE.read_embeddings(b"<html>", backend="ollama")
+
+
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_any_bytes_end_in_exactly_one_end(pieces: list[bytes]) -> None:
     events = read(reader_of(traces()["chat-stream"]), pieces)

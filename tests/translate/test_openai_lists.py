@@ -12,7 +12,7 @@ import pytest
 from ollama_proxy.errors import UpstreamFailed
 from ollama_proxy.model import ModelInfo
 from ollama_proxy.translate.openai import WIRE
-from ollama_proxy.translate.openai_lists import read_models
+from ollama_proxy.translate.openai_lists import read_models, read_vectors
 from ollama_proxy.translate.wire import Vectors
 
 
@@ -111,3 +111,9 @@ def test_what_is_no_list_says_that_the_url_may_be_wrong(body: bytes) -> None:
 def test_a_list_that_is_an_error_is_that_error() -> None:
     with pytest.raises(UpstreamFailed, match="Unexpected endpoint"):
         read_models(b'{"error":"Unexpected endpoint or method."}', backend="b")
+
+
+@pytest.mark.parametrize(("body", "said"), [(b"<html>", "it is a page"), (b"", "it is empty"), (b"null", "null")])
+def test_embeddings_that_are_none_are_told_as_every_other_answer(body: bytes, said: str) -> None:
+    with pytest.raises(UpstreamFailed, match=f"^The backend 'b' sent an answer that cannot be read: {said}"):
+        read_vectors(body, backend="b")

@@ -343,6 +343,15 @@ def test_what_cannot_be_read_is_a_failure(answer: bytes) -> None:
     assert isinstance(failed(run(reader(), answer)), UpstreamFailed | UpstreamDown)
 
 
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"\n<!doctype html>", b'<?xml version="1.0"?><Error/>'])
+def test_a_page_in_place_of_an_answer_points_to_the_url(page: bytes) -> None:
+    message = failed(run(reader(), page)).message
+    assert message == (
+        "The backend 'b' sent an answer that cannot be read: it is a page of HTML or XML. "
+        "Check its url in the config, and whether it asks for a login."
+    )
+
+
 def test_odd_values_in_a_choice_are_a_failure_not_a_crash() -> None:
     for delta in ({"tool_calls": [5]}, {"content": [1]}, {"tool_calls": 5}, {"function_call": "x"}):
         assert isinstance(failed(run(reader(), stream(delta))), UpstreamFailed)
