@@ -41,7 +41,10 @@ SMALL = 4096
 
 
 async def check_backends(scene: Scene) -> list[Finding]:
-    """Ask every backend how it is, then look at the models behind the usual names."""
+    """Ask every backend how it is, then look at the models behind the usual names. With a config that cannot be read
+    these would be the defaults, of which nothing is to be said."""
+    if scene.problems:
+        return [Finding("backends", "note", "they were not asked, since the config has mistakes", "", "")]
     backends = {name: built(scene, name) for name in scene.settings.backends}
     fleet = Fleet(backends, clock=time.monotonic)
     try:

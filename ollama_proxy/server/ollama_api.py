@@ -172,7 +172,10 @@ def now(app: web.Application) -> Callable[[], str]:
 
 
 def stamp(at: float) -> str:
-    """Return epoch seconds as Go writes a time in UTC: `2026-11-21T06:03:02.988280722Z`."""
+    """Return epoch seconds as Go writes a time in UTC: `2026-11-21T06:03:02.988280722Z`; 0 is Go's zero time, which the
+    `ollama` command shows as "Never"."""
+    if not at:
+        return "0001-01-01T00:00:00Z"
     whole, part = divmod(round(at * 1e9), 1_000_000_000)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{part:09d}Z"
 

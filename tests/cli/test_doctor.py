@@ -88,6 +88,12 @@ async def test_every_mistake_in_the_config_is_told_with_its_line(look: Look, tmp
     assert (variable.where, variable.remedy) == ("OPROXY_SERVER_PORT", "")
 
 
+async def test_backends_are_not_judged_by_the_defaults_of_a_config_with_mistakes(look: Look) -> None:
+    scene = look('[backends.lab]\ntype = "openai"\nurl = "localhost:1"\n')
+    assert scene.problems
+    assert told(await check_backends(scene)) == "note backends: they were not asked, since the config has mistakes [] "
+
+
 async def test_a_config_that_reads_well_and_cannot_work_is_told(look: Look) -> None:
     assert told(await check_config(look("[server]\nport = 1234\n"))) == ""
     assert told(await check_config(look('[server]\nhost = "0.0.0.0"\n'))).startswith(

@@ -300,6 +300,18 @@ async def test_models_are_listed_and_described_in_ollamas_form(hub: Hub) -> None
     assert (await hub.ask("/api/show", model="nope"))[0] == 404
 
 
+async def test_a_model_without_a_time_has_the_one_that_ollama_shows_as_never(start_proxy: Start) -> None:
+    async with fake_openai() as lab:
+        lab.models = [{"id": "small", "object": "model"}]
+        proxy = await start_proxy(f'[backends.lab]\ntype = "openai"\nurl = "{lab.url}"\n')
+        async with aiohttp.ClientSession(proxy.url) as http:
+            async with http.get("/api/tags") as response:
+                (model,) = (await response.json())["models"]
+            async with http.post("/api/show", json={"model": "small"}) as response:
+                shown = await response.json()
+    assert model["modified_at"] == shown["modified_at"] == "0001-01-01T00:00:00Z"
+
+
 async def test_nothing_is_told_of_what_is_in_memory_and_the_version_is_one_that_clients_take(hub: Hub) -> None:
     for path, want in (
         ("/api/ps", {"models": []}),

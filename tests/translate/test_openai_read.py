@@ -345,8 +345,9 @@ def test_what_cannot_be_read_is_a_failure(answer: bytes) -> None:
 
 @pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"\n<!doctype html>", b'<?xml version="1.0"?><Error/>'])
 def test_a_page_in_place_of_an_answer_points_to_the_url(page: bytes) -> None:
-    message = failed(run(reader(), page)).message
-    assert message == (
+    error = failed(run(reader(), page))
+    assert isinstance(error, UpstreamFailed)
+    assert error.message == (
         "The backend 'b' sent an answer that cannot be read: it is a page of HTML or XML. "
         "Check its url in the config, and whether it asks for a login."
     )
