@@ -236,7 +236,7 @@ def redact_text(text: str) -> str:
     if "key" in low or "earer" in low or "uthorization" in low or TEXT_SIGNS.search(text) is not None:
         text = TOKENS.sub(blank, NAMED.sub(blank, as_bytes(text))).decode("utf-8", "surrogatepass")
     if "=" in text or "@" in text:
-        text = URL_SECRETS.sub(lambda found: f"{found[1] or found[2]}[redacted]", text)
+        text = URL_SECRETS.sub(lambda found: f"{found[1] or found[2]}{MARK.decode()}", text)
     return text
 
 

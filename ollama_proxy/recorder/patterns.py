@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from ..policy.redact import MARK
+
 __all__ = ["BadPattern", "Patterns"]
 
-BLANK = "[redacted]"
+BLANK = MARK.decode()
 # Seconds for one pattern on one string, and the longest string that is looked through (characters).
 PATIENCE = 0.05
 LONGEST = 100_000

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -90,6 +91,9 @@ def run(terminal: bool, *args: str) -> Ended:
             code = int(exc.code or 0)
         except Exception as exc:
             code = ended(exc)
+        finally:
+            # `doctor` turns it off for its process.
+            logging.disable(logging.NOTSET)
     return Ended(code, out.text, err.text)
 
 
