@@ -84,7 +84,8 @@ def failing_parts(health: dict[str, Any], url: str) -> Iterator[Finding]:
         yield Finding("daemon", "broken", f"its database fails {trouble(store)}", url, mend)
     recorder = health.get("recorder")
     if recorder is not None and recorder["error"]:
-        what = f"it cannot write the requests' log: {recorder['error']}; {recorder['dropped']} are not recorded"
+        counts = f"{recorder['waiting']} wait, {recorder['dropped']} are not recorded"
+        what = f"it cannot write the requests' log: {recorder['error']}; {counts}"
         yield Finding("daemon", "broken", what, url, mend)
     limits = health.get("limits")
     if limits is not None and not limits["ok"]:

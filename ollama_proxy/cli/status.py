@@ -86,7 +86,9 @@ def accounts(health: dict[str, Any]) -> list[tuple[str, str]]:
     if (store := health.get("store")) is not None:
         out.append(("database", f"FAILING {trouble(store)}"))
     if (recorder := health.get("recorder")) is not None and (recorder["error"] or recorder["dropped"]):
-        out.append(("logs", recorder["error"] or f"{recorder['dropped']} requests were not recorded"))
+        waiting = f"{recorder['waiting']} requests wait in memory" if recorder["error"] and recorder["waiting"] else ""
+        dropped = f"{recorder['dropped']} requests were not recorded" if recorder["dropped"] else ""
+        out.append(("logs", "; ".join(filter(None, (recorder["error"], waiting, dropped)))))
     if (recorder := health.get("recorder")) is not None and (reduced := recorder.get("reduced")):
         causes = ", ".join(f"{name}: {count}" for name, count in reduced.items())
         out.append(("logs", f"requests were recorded without their bodies ({causes})"))

@@ -20,8 +20,11 @@ from ..policy.redact import redact_foreign, redact_json
 from .pump import Pump
 from .record import DAEMON_SHARE, DETACHED_SHARE, State, iso
 from .rotating import Caps, Rotating
+from .waiting import Waiting
 
 __all__ = ["DAEMON_FILE", "STATE", "JsonFormatter", "JsonHandler", "Said", "request_id"]
+
+log = logging.getLogger(__name__)
 
 DAEMON_FILE = "daemon.jsonl"
 # The logger of lines that the person at the terminal is told anyway: that a part of the daemon is away, or back.
@@ -85,11 +88,13 @@ class JsonHandler(logging.Handler):
     ) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
-        self._written = self._failed = 0
         self._moved = False
         caps = Caps(max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total)
         self._file = Rotating(Path(folder) / DAEMON_FILE, caps, clock)
-        self._pump: Pump[str] = Pump(self._write, buffer=buffer, name="daemon log", chores=self._file.chores)
+        self._waiting = Waiting(self._file, buffer=buffer, say=log.warning, clock=clock)
+        self._pump: Pump[str] = Pump(
+            self._write, buffer=buffer, name="daemon log", chores=self._file.chores, pause=self._waiting.pause
+        )
         self.configure(max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total, buffer=buffer)
 
     def configure(self, *, max_size: int, max_age: float, max_files: int, max_total: int, buffer: int = 1000) -> None:
@@ -98,11 +103,13 @@ class JsonHandler(logging.Handler):
         self._file.caps = Caps(
             max_size=min(max_size, share), max_age=max_age, max_files=max_files, max_total=share
         )  # fmt: skip
-        self._pump.buffer = buffer
+        self._pump.buffer = self._waiting.buffer = buffer
 
     @property
     def state(self) -> State:
-        return State(self._written, self._pump.dropped + self._failed, self._pump.waiting, self._file.error)
+        waiting = self._waiting
+        dropped = self._pump.dropped + waiting.lost
+        return State(waiting.written, dropped, self._pump.waiting + waiting.count, self._file.error)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -122,6 +129,7 @@ class JsonHandler(logging.Handler):
     def close(self) -> None:
         """Write what waits, and end the thread."""
         self._pump.close()
+        self._waiting.write((), last=True)
         self._file.close()
         super().close()
 
@@ -129,9 +137,4 @@ class JsonHandler(logging.Handler):
         if self._moved:
             self._moved = False
             self._file.reopen()
-        lines = list(batch)
-        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-        if self._file.write(data):
-            self._written += len(lines)
-        else:
-            self._failed += len(lines)
+        self._waiting.write(f"{line}\n".encode("utf-8", "replace") for line in batch)

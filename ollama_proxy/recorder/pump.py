@@ -31,7 +31,8 @@ HEAVIEST = 64 * 1024 * 1024
 
 
 class Pump(Generic[T]):
-    """`work` gets what has gathered, as an iterator it must exhaust; `chores` is what to do when there is time.
+    """`work` gets what has gathered, as an iterator it must exhaust; `chores` is what to do when there is time. `pause`
+    returns the seconds after which `work` is called even if nothing has come; None if it need not be.
 
     `put` is for one thread at a time. The thread starts with the first item.
     """
@@ -43,10 +44,11 @@ class Pump(Generic[T]):
         buffer: int,
         name: str,
         chores: Callable[[], Iterator[None]] = lambda: iter(()),
+        pause: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.buffer = buffer
         self.dropped = 0
-        self._work, self._chores, self._name = work, chores, name
+        self._work, self._chores, self._name, self._pause = work, chores, name, pause
         self._queue: deque[tuple[T, int]] = deque()
         self._heavy_in = self._heavy_out = 0
         self._taken = self._put = 0
@@ -110,7 +112,9 @@ class Pump(Generic[T]):
                 chores = self._step(chores)
                 if chores is not None:
                     continue
-                self._wake.wait()
+                if not self._wake.wait(self._pause()):
+                    self._one(0)
+                    continue
             self._wake.clear()
             self._idle = False
             if self._queue:

@@ -24,6 +24,7 @@ from .body import Body, kept
 from .patterns import BadPattern, Patterns
 from .pump import Pump
 from .rotating import Caps, Rotating
+from .waiting import Waiting
 
 __all__ = ["DAEMON_SHARE", "DETACHED_SHARE", "FILE", "Line", "Record", "Recorder", "State", "Timing", "iso"]
 
@@ -117,7 +118,7 @@ class Recorder:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self._second, self._shown = -1, ""
-        self._written = self._failed = self._told = 0
+        self._failed = self._told = 0
         self._complained = 0.0
         self._moved = False
         self._reduced: Counter[str] = Counter()
@@ -126,7 +127,10 @@ class Recorder:
         self._bad = ""
         caps = Caps(max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total)
         self._file = Rotating(Path(folder) / FILE, caps, clock)
-        self._pump: Pump[Record] = Pump(self._write, buffer=buffer, name="recorder", chores=self._file.chores)
+        self._waiting = Waiting(self._file, buffer=buffer, say=log.warning, clock=clock)
+        self._pump: Pump[Record] = Pump(
+            self._write, buffer=buffer, name="recorder", chores=self._file.chores, pause=self._waiting.pause
+        )
         self.configure(
             max_size=max_size, max_age=max_age, max_files=max_files, max_total=max_total,
             buffer=buffer, bodies=bodies, redact=redact,
@@ -148,7 +152,7 @@ class Recorder:
         self._file.caps = Caps(
             max_size=min(max_size, share), max_age=max_age, max_files=max_files, max_total=share
         )  # fmt: skip
-        self._pump.buffer = buffer
+        self._pump.buffer = self._waiting.buffer = buffer
         self._bodies = bodies
         if tuple(redact) != self._redact:
             self._redact = tuple(redact)
@@ -166,9 +170,12 @@ class Recorder:
 
     @property
     def state(self) -> State:
-        return State(
-            self._written, self._pump.dropped + self._failed, self._pump.waiting, self._file.error or self._bad
-        )  # fmt: skip
+        waiting = self._pump.waiting + self._waiting.count
+        return State(self._waiting.written, self._dropped, waiting, self._file.error or self._bad)
+
+    @property
+    def _dropped(self) -> int:
+        return self._pump.dropped + self._waiting.lost + self._failed
 
     @property
     def reduced(self) -> dict[str, int]:
@@ -181,11 +188,13 @@ class Recorder:
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all that was handed over is written; return whether it is."""
-        return self._pump.flush(timeout)
+        return self._pump.flush(timeout) and not self._waiting.count
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
         self._pump.close()
+        self._waiting.write((), last=True)
+        self._complain()
         self._file.close()
 
     # --- in the thread --------------------------------------------------------------------------------------------
@@ -195,16 +204,12 @@ class Recorder:
             self._moved = False
             self._file.reopen()
         lines = [line for item in batch if (line := self._safely(item))]
-        dropped = self._pump.dropped + self._failed
-        if dropped > self._told:
+        self._waiting.write(lines)
+        dropped = self._dropped
+        if dropped > self._told and not self._waiting.away:
             said = {"at": self._iso(self._clock()), "dropped": dropped - self._told}
             if self._file.write(framing.line(msgspec.json.encode(said))):
                 self._told = dropped
-        for group in grouped(lines, self._file.caps.max_size):
-            if self._file.write(b"".join(group)):
-                self._written += len(group)
-            else:
-                self._failed += len(group)
         self._complain()
 
     def _safely(self, item: Record) -> bytes:
@@ -237,7 +242,7 @@ class Recorder:
 
     def _complain(self) -> None:
         """Say in the daemon's log that lines are lost, but not for each."""
-        dropped = self._pump.dropped + self._failed
+        dropped = self._dropped
         now = time.monotonic()
         if dropped > self._told and (not self._complained or now - self._complained > QUIET):
             self._complained = now
@@ -322,17 +327,3 @@ def iso(at: float) -> str:
     """Return a time as the logs write it: UTC, with milliseconds."""
     second = int(at)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((at - second) * 1000):03d}Z"
-
-
-def grouped(lines: list[bytes], most: int) -> Iterator[list[bytes]]:
-    """Yield lines in groups that are written in one go, each small enough for a file."""
-    group: list[bytes] = []
-    size = 0
-    for line in lines:
-        if group and size + len(line) > min(most, 1024 * 1024):
-            yield group
-            group, size = [], 0
-        group.append(line)
-        size += len(line)
-    if group:
-        yield group

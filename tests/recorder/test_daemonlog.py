@@ -75,15 +75,19 @@ def test_an_exception_with_bytes_that_are_no_utf8_is_without_its_passwords(
     assert "ValueError: \ufffd postgresql://(hidden)@db/x" in line["exception"]
 
 
-def test_lines_that_cannot_be_written_are_counted(log: logging.Logger, handler: JsonHandler, tmp_path: Path) -> None:
+def test_lines_wait_while_they_cannot_be_written_and_come_when_they_can(
+    log: logging.Logger, handler: JsonHandler, tmp_path: Path
+) -> None:
     (tmp_path / "logs").write_text("in the way")
-    log.info("lost")
+    log.info("early")
     handler.flush()
-    assert handler.state.dropped == 1
-    assert handler.state.error
+    state = handler.state
+    assert (state.dropped, state.waiting) == (0, 1)
+    assert "daemon.jsonl" in state.error
     (tmp_path / "logs").unlink()
-    log.info("kept")
-    assert [line["message"] for line in said(handler, tmp_path)] == ["kept"]
+    handler.close()
+    assert (handler.state.dropped, handler.state.waiting) == (0, 0)
+    assert "early" in (tmp_path / "logs" / "daemon.jsonl").read_text()
 
 
 def test_a_file_moved_away_is_begun_anew(log: logging.Logger, handler: JsonHandler, tmp_path: Path) -> None:

@@ -217,21 +217,77 @@ def test_a_pattern_that_is_none_keeps_bodies_out_and_is_told(log: Log) -> None:
     assert recorder.state == (2, 0, 0, "")
 
 
-def test_a_full_disk_is_counted_and_later_said_in_the_log(log: Log) -> None:
+def test_requests_wait_while_the_folder_cannot_be_used_and_are_written_when_it_can(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
     log.folder.write_text("in the way")
     recorder = log()
     recorder.record(item())
     recorder.record(item())
-    recorder.flush()
+    assert not recorder.flush(), "they are not written"
     state = recorder.state
-    assert (state.written, state.dropped, state.waiting) == (0, 2, 0)
+    assert (state.written, state.dropped, state.waiting) == (0, 0, 2)
     assert str(log.folder) in state.error
     log.folder.unlink()
+    log.clock.now += 10
+    recorder.record(item())
+    assert recorder.flush()
+    assert [line["entry"]["id"] for line in log.lines] == ["req_1"] * 3
+    assert recorder.state == (3, 0, 0, "")
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be written" in line for line in said) == 1
+    assert sum("is written again" in line for line in said) == 1
+
+
+def test_requests_that_find_no_room_while_they_wait_are_counted_and_later_said_in_the_log(log: Log) -> None:
+    log.folder.write_text("in the way")
+    recorder = log(buffer=2)
+    for _ in range(5):
+        recorder.record(item())
+        recorder.flush()
+    assert recorder.state[:3] == (0, 3, 2)
+    log.folder.unlink()
+    log.clock.now += 10
     recorder.record(item())
     recorder.close()
-    assert log.lines[0]["dropped"] == 2
-    assert log.lines[1]["entry"]["id"] == "req_1"
-    assert recorder.state == (1, 2, 0, "")
+    assert [line.get("dropped") for line in log.lines] == [None, None, 4]
+    assert recorder.state == (2, 4, 0, "")
+
+
+def test_what_waits_when_the_recorder_ends_is_tried_once_more_and_else_counted(log: Log) -> None:
+    log.folder.write_text("in the way")
+    first, second = log(), log()
+    for recorder in (first, second):
+        recorder.record(item())
+        recorder.flush()
+    first.close()
+    assert first.state[:3] == (0, 1, 0)
+    log.folder.unlink()
+    second.close()
+    assert second.state[:3] == (1, 0, 0)
+
+
+def test_a_line_larger_than_all_logs_together_keeps_no_other_out(log: Log) -> None:
+    recorder = log(max_total=3000)
+    recorder.record(item({"a": "x" * 5000}))
+    recorder.record(item())
+    recorder.close()
+    assert recorder.state[:3] == (1, 1, 0)
+
+
+def test_a_pump_works_again_after_a_pause_though_nothing_comes() -> None:
+    worked, again = threading.Event(), threading.Event()
+
+    def work(batch: Iterator[int]) -> None:
+        if list(batch):
+            worked.set()
+        elif worked.is_set():
+            again.set()
+
+    pump: Pump[int] = Pump(work, buffer=10, name="test", pause=lambda: 0.01 if not again.is_set() else None)
+    pump.put(1)
+    assert again.wait(10)
+    pump.close()
 
 
 def test_a_file_moved_away_is_begun_anew(log: Log) -> None:
