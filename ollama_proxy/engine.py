@@ -23,19 +23,20 @@ from .errors import ModelNotFound, OproxyError
 from .events import Fail, Finish, ToolStart, Usage
 from .fanout import Batch, fan_out
 from .gate import Gate
-from .legs import Given, Leg, Legs, filtered, flushed, vectors_of, window_of
+from .legs import Given, Leg, Legs, flushed, portions, read, read_whole, vectors_of, window_of
 from .model import Ask, Call, Completion, Embedding, ModelInfo, Sampling, Text
 from .policy import credentials
 from .policy import plan as planning
 from .policy.books import Books
 from .policy.images import check_images, occurrences, remote_images, with_fetched
+from .policy.memory import answer_cost
 from .policy.meter import Meter
 from .policy.options import options_for
 from .policy.route import Names, Target
 from .settings import Settings
 from .translate.wire import Vectors
 from .turns import Turns
-from .workers import Workers
+from .workers import LARGE, Workers
 
 __all__ = ["Books", "Engine", "Snapshot"]
 
@@ -241,7 +242,8 @@ class Engine:
         async with (opened := self._open(backend.name, call, books)) as reply:
             note_call(books, opened.waited)
             body = await reply.read(books.hold)
-        vectors = vectors_of(backend, call, ask, info, books.asked, reply, body)
+        books.answer = len(body)
+        vectors = await self.workers.run(len(body), vectors_of, backend, call, ask, info, books.asked, reply, body)
         exact = vectors.tokens is not None
         count = vectors.tokens if vectors.tokens is not None else tokens.estimate_texts(ask.inputs, info.id)
         books.usage = Usage(prompt=count, completion=0, exact=exact)
@@ -321,8 +323,8 @@ class Engine:
                 raise
             if reply.status >= 400:
                 raise leg.refusal(reply, body)
-        batch = filtered(leg.reader.feed(body), leg.filters) if body else []
-        batch = legs.meter.see(batch + flushed(leg))
+        legs.meter.books.answer = len(body)
+        batch = legs.meter.see(await self.workers.run(len(body), read_whole, leg, body))
         batch.append(legs.meter.close())
         return self._finished(batch)
 
@@ -334,10 +336,23 @@ class Engine:
                 if reply.status >= 400:
                     raise leg.refusal(reply, await reply.read(books.hold))
                 async for data in reply.chunks():
-                    if batch := filtered(leg.reader.feed(data), leg.filters):
+                    books.answer += len(data)
+                    if (size := leg.reader.held + len(data)) >= LARGE:
+                        async with aclosing(self._large(leg, data, size, books)) as batches:
+                            async for batch in batches:
+                                yield batch
+                    elif batch := read(leg, data):
                         yield batch
-        if batch := flushed(leg):
+        for batch in portions(await self.workers.run(books.answer, flushed, leg)):
             yield batch
+
+    async def _large(self, leg: Leg, data: bytes, size: int, books: Books) -> AsyncGenerator[Batch]:
+        """Read what may end a record of `size` bytes; yield its events in portions, between which others have their
+        turn."""
+        books.hold.take_answer(answer_cost(data))
+        for batch in portions(await self.workers.run(size, read, leg, data)):
+            yield batch
+            await asyncio.sleep(0)
 
     def _finished(self, batch: Batch) -> Batch:
         """Give every tool call without an id one of ours; raise what ended the answer."""

@@ -21,7 +21,6 @@ __all__ = [
     "sse",
 ]
 
-import re
 from typing import NamedTuple
 
 # 64 MiB: a batch of 2048 embeddings of 4096 dimensions at 8 bytes of text each is the longest line we expect.
@@ -45,6 +44,11 @@ class LineDecoder:
         self._held: list[bytes] = []
         self._size = 0
         self._limit = limit
+
+    @property
+    def held(self) -> int:
+        """The bytes of the line that has begun."""
+        return self._size
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes."""
@@ -103,6 +107,11 @@ class SseDecoder:
         self._event = ""
         self._skip_lf = False
         self._limit = limit
+
+    @property
+    def held(self) -> int:
+        """The bytes of the event that has begun."""
+        return self._size + self._kept
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Return the events that `data` completes."""
@@ -173,19 +182,15 @@ class SseDecoder:
 
 # NEL, LINE SEPARATOR and PARAGRAPH SEPARATOR in UTF-8: str.splitlines ends lines at them. In JSON they can only stand
 # in strings, where `\\uXXXX` means the same. https://docs.python.org/3/library/stdtypes.html#str.splitlines
-_BREAKS = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
-_ESCAPES = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
+_NEL, _LINE, _PARAGRAPH = b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"
 
 
 def escape_breaks(data: bytes) -> bytes:
     """Return JSON, or lines of it, without characters that some clients take for the end of a line."""
     if data.isascii():
         return data
-    return _BREAKS.sub(_escape, data)
-
-
-def _escape(found: re.Match[bytes]) -> bytes:
-    return _ESCAPES[found[0]]
+    # Three searches for plain bytes take a tenth of the time of one for a pattern.
+    return data.replace(_NEL, b"\\u0085").replace(_LINE, b"\\u2028").replace(_PARAGRAPH, b"\\u2029")
 
 
 def line(document: bytes) -> bytes:

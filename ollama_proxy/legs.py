@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
+
+import msgspec
 
 from . import tokens
 from .backends.base import Backend, Reply
 from .errors import ContextTooLong, OproxyError, UpstreamDown
+from .events import Event, Refusal, Text, Thinking, ToolDelta
 from .fanout import Batch
 from .model import Ask, Call, Completion, Embedding, ModelInfo
 from .policy.filter import Filter
 from .policy.meter import Meter
 from .translate.wire import Reader, Vectors
 
-__all__ = ["Given", "Leg", "Legs", "filtered", "flushed", "most", "vectors_of", "window_of"]
+__all__ = [
+    "Given",
+    "Leg",
+    "Legs",
+    "filtered",
+    "flushed",
+    "most",
+    "portions",
+    "read",
+    "read_whole",
+    "vectors_of",
+    "window_of",
+]
+
+# Letters of a large answer that are written at once, and what an event counts besides its own.
+PORTION, EVENT = 64 * 1024, 64
 
 
 class Leg(NamedTuple):
@@ -65,6 +84,8 @@ class Given:
     def __init__(self, events: Batch) -> None:
         self._events = events
 
+    held = 0
+
     def feed(self, data: bytes) -> Batch:
         return []
 
@@ -99,6 +120,57 @@ def vectors_of(
 def most(texts: Sequence[str], model: str) -> int:
     """Return the tokens of the longest text: each input of an embedding has the window for itself."""
     return tokens.estimate_text(max(texts, key=len, default=""), model)
+
+
+def read(leg: Leg, data: bytes) -> Batch:
+    """Return the events that `data` completes, through the filters."""
+    return filtered(leg.reader.feed(data), leg.filters)
+
+
+def read_whole(leg: Leg, body: bytes) -> Batch:
+    """Return the events of a whole answer."""
+    return (read(leg, body) if body else []) + flushed(leg)
+
+
+def portions(batch: Batch) -> Iterator[Batch]:
+    """Yield a large batch in small ones, its long texts in pieces."""
+    portion: Batch = []
+    size = 0
+    for event in chain.from_iterable(map(pieces, batch)):
+        portion.append(event)
+        size += EVENT + letters(event)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def letters(event: Event) -> int:
+    match event:
+        case Text(text=text, logprobs=logprobs):
+            return len(text) + EVENT * len(logprobs or ())
+        case Thinking(text=text) | ToolDelta(arguments=text) | Refusal(text=text):
+            return len(text)
+        case _:
+            return 0
+
+
+def pieces(event: Event) -> Iterator[Event]:
+    """Yield an event with a long text as several. The log probabilities of a text are one piece with it."""
+    match event:
+        case Text(text=text, logprobs=None) | Refusal(text=text) if len(text) > PORTION:
+            for start in range(0, len(text), PORTION):
+                yield msgspec.structs.replace(event, text=text[start : start + PORTION])
+        case Thinking(text=text, signature=signature) if len(text) > PORTION:
+            for start in range(0, len(text), PORTION):
+                last = start + PORTION >= len(text)
+                yield Thinking(event.index, text[start : start + PORTION], signature if last else None)
+        case ToolDelta(arguments=text) if len(text) > PORTION:
+            for start in range(0, len(text), PORTION):
+                yield ToolDelta(event.index, event.call, text[start : start + PORTION])
+        case _:
+            yield event
 
 
 def filtered(events: Batch, filters: Sequence[Filter]) -> Batch:

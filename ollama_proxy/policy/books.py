@@ -28,9 +28,9 @@ class Books:
     """
 
     __slots__ = (
-        "address", "agent", "asked", "at", "backend", "behind", "caller", "closed", "code", "ended", "endpoint",
-        "entry", "first", "hold", "id", "ignored", "limits", "notes", "queued", "reserved", "served", "size", "started",
-        "status", "stream", "tag", "tries", "usage",
+        "address", "agent", "answer", "asked", "at", "backend", "behind", "caller", "closed", "code", "ended",
+        "endpoint", "entry", "first", "hold", "id", "ignored", "limits", "notes", "queued", "reserved", "served",
+        "size", "started", "status", "stream", "tag", "tries", "usage",
     )  # fmt: skip
 
     def __init__(self, started: float, *, id: str = "", at: float = 0.0, memory: Memory | None = None) -> None:
@@ -45,6 +45,8 @@ class Books:
         self.caller = NOBODY
         # Bytes of the body: what decides whether work on it belongs in a thread.
         self.size = 0
+        # Bytes of the backend's answer so far, which decide the same for its end.
+        self.answer = 0
         self.address = ""
         self.agent = ""
         self.tag = ""

@@ -48,7 +48,8 @@ async def chat_answer(app: web.Application, shape: ChatRequest, fields: Fields, 
         return body if keeper is None else await keeper.passed(body)
     events = await engine.chat_whole(stored_chat.told(ask, books) if shape.store else ask, target, books)
     legacy = bool(ask.extra.get("legacy_functions"))
-    body = chat.whole(events, id=id, created=created, model=shape.model, legacy_functions=legacy)
+    write = partial(chat.whole, events, id=id, created=created, model=shape.model, legacy_functions=legacy)
+    body = await app[WORKERS].run(books.answer, write)
     if keeper is not None:
         await keeper.keep(body)
     return body
@@ -65,9 +66,18 @@ async def completion_answer(app: web.Application, shape: CompletionRequest, fiel
     books.ignored = ask.ignored
     id, created = f"cmpl-{app[NEW_ID]()[:29]}", int(app[WALL]())
     events = best(ask, await engine.complete_whole(ask.prompts, target, books, copies=ask.best_of))
-    return completions.whole(
-        events, id=id, created=created, model=ask.model, echoes=ask.echoes, n=ask.n, logprobs=ask.logprobs
+    write = partial(
+        completions.whole,
+        events,
+        id=id,
+        created=created,
+        model=ask.model,
+        echoes=ask.echoes,
+        n=ask.n,
+        logprobs=ask.logprobs,
     )
+    # What is echoed counts too.
+    return await app[WORKERS].run(max(books.answer, books.size), write)
 
 
 def best(ask: CompletionAsk, events: Sequence[Event]) -> Sequence[Event]:
@@ -98,9 +108,14 @@ async def embedding_answer(app: web.Application, shape: EmbeddingRequest, fields
     ask = await app[WORKERS].run(books.size, parse, shape, fields)
     books.ignored = ask.ignored
     vectors = await engine.embed(ask.embedding, target, books)
-    return embeddings.write(
-        vectors, model=ask.model, encoding_format=ask.encoding_format, dimensions=ask.embedding.dimensions
+    write = partial(
+        embeddings.write,
+        vectors,
+        model=ask.model,
+        encoding_format=ask.encoding_format,
+        dimensions=ask.embedding.dimensions,
     )
+    return await app[WORKERS].run(books.answer, write)
 
 
 async def chat_body(app: web.Application, body: bytes, books: Books) -> bytes:

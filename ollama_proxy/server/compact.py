@@ -31,7 +31,7 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
     if not shape.input and shape.previous_response_id is None:
         raise Invalid("Invalid 'input': there is nothing in it to be compacted.", param="input", code="invalid_value")
     engine, owner = app[ENGINE], owner_of(books.caller)
-    before = await history_of(app, shape.previous_response_id, None, owner)
+    before = await history_of(app, books, shape.previous_response_id, None, owner)
     brought = await referred(app, items_of(shape.input), before, owner)
     items = await with_files(app, [*before, *brought], books, owner)
     ask = await app[WORKERS].run(books.size, partial(compact_ask, shape, items, history=len(before)))
@@ -41,7 +41,8 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
     events = await engine.chat_whole(ask, target, books)
     listed = partial(canonical, [*before, *brought], lambda prefix: new_id(app, prefix))
     items = await app[WORKERS].run(books.size, listed)
-    answer = write_compaction(
+    write = partial(
+        write_compaction,
         events,
         items,
         id=new_id(app, "resp_"),
@@ -49,4 +50,5 @@ async def compact_response(app: web.Application, body: bytes, books: Books) -> b
         created=int(app[WALL]()),
         backend=books.backend,
     )
-    return msgspec.json.encode(answer)
+    work, large = app[WORKERS].run, max(books.size, books.answer)
+    return await work(large, msgspec.json.encode, await work(large, write))

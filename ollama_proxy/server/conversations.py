@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp import web
 
-from ..stored import Stored
+from ..stored import Piece, Stored
 from ..translate import conversations, ids, query, validate
 from ..translate.openapi import Route
 from ..translate.paging import unknown_cursor
@@ -35,13 +34,11 @@ KIND = "conversation"
 # --- for /v1/responses ------------------------------------------------------------------------------------------------
 
 
-async def load(app: web.Application, id: str, owner: str | None) -> list[dict[str, Any]]:
+async def load(app: web.Application, id: str, owner: str | None) -> list[Piece]:
     """Return the items of a conversation, oldest first. Raises NotFound where this owner has no such conversation."""
 
-    def found(objects: Objects) -> list[dict[str, Any]] | None:
-        if objects.get(id, kind=KIND, owner=owner) is None:
-            return None
-        return [msgspec.json.decode(piece.data) for piece in objects.pieces(id)]
+    def found(objects: Objects) -> list[Piece] | None:
+        return list(objects.pieces(id)) if objects.get(id, kind=KIND, owner=owner) is not None else None
 
     items = await kept(app, found)
     if items is None:
@@ -49,10 +46,12 @@ async def load(app: web.Application, id: str, owner: str | None) -> list[dict[st
     return items
 
 
-async def append(app: web.Application, id: str, owner: str | None, items: Sequence[dict[str, Any]]) -> bool:
-    """Put canonical items behind those of a conversation; those that are there already stay where they are. Returns
-    False where the conversation is gone."""
-    pieces = conversations.pieces_of(items)
+async def append(
+    app: web.Application, id: str, owner: str | None, items: Sequence[dict[str, Any]], size: int = 0
+) -> bool:
+    """Put canonical items of `size` bytes behind those of a conversation; those that are there already stay where they
+    are. Returns False where the conversation is gone."""
+    pieces = await app[WORKERS].run(size, conversations.pieces_of, items)
     done = await kept(app, lambda objects: objects.join(id, kind=KIND, owner=owner, pieces=pieces, skip=True))
     return done is not None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from ..engine import Engine
@@ -12,7 +14,7 @@ from ..translate.openapi import Route
 from ..translate.shapes_edits import EditRequest
 from .decoding import decode_body
 from .generate import body_of
-from .keys import BOOKS, ENGINE, WALL
+from .keys import BOOKS, ENGINE, WALL, WORKERS
 from .reply import json_bytes
 from .row import Row
 
@@ -26,7 +28,8 @@ async def create_edit(request: web.Request) -> web.Response:
     engine = app[ENGINE]
     target = await route(engine, ask.model, books)
     created = int(app[WALL]())
-    return json_bytes(edits.whole(await engine.chat_each((ask,), target, books, param="input"), created=created))
+    events = await engine.chat_each((ask,), target, books, param="input")
+    return json_bytes(await request.app[WORKERS].run(books.answer, partial(edits.whole, events, created=created)))
 
 
 async def route(engine: Engine, asked: str, books: Books) -> Target:

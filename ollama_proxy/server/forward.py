@@ -40,7 +40,7 @@ from ..translate.openai_errors import stream_error, unreadable
 from .body import PASSING, body_pieces, take_body
 from .cutting import ending
 from .generate import body_of
-from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE
+from .keys import BOOKS, CHUNKS, CLERK, CLOCK, ENGINE, WORKERS
 from .middleware import head
 
 # Times its size that a JSON answer takes: its pieces, whole, and as the observer's.
@@ -51,7 +51,7 @@ __all__ = ["call_path", "forward", "note_model", "placed"]
 
 async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamResponse:
     """Send a request on to one of these backends: the one that its model's name begins with, else the first."""
-    books, engine = request[BOOKS], request.app[ENGINE]
+    books, engine, work = request[BOOKS], request.app[ENGINE], request.app[WORKERS].run
     settings = engine.snapshot.settings
     headers = request_headers(request.headers.items(), settings.backends[backends[0]].headers)
     name, body, upload = backends[0], None, None
@@ -63,13 +63,13 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
             headers["content-length"] = request.headers["content-length"]
     elif request.can_read_body:
         body = await body_of(request)
-        if asked := named_model(body):
+        if asked := await work(len(body), named_model, body):
             note_model(books, asked)
             name, books.served = placed(asked, backends, settings)
             headers = request_headers(request.headers.items(), settings.backends[name].headers)
             if books.served != asked or (books.caller.key is not None and books.caller.key.models):
                 # Written anew, a key that stands in it twice stands there once.
-                body = renamed(body, books.served)
+                body = await work(len(body), renamed, body, books.served)
     books.backend = name
     path = call_path(request)
     chunks = upload.chunks() if upload is not None else None
@@ -88,7 +88,10 @@ async def forward(request: web.Request, backends: Sequence[str]) -> web.StreamRe
                 raise wire.error(
                     reply.status, await reply.read(books.hold), backend=name, model=books.asked, headers=reply.headers
                 )
-            stream = asks_stream(body) if body or upload is not None else request.query.get("stream") == "true"
+            if body or upload is not None:
+                stream = await work(len(body or b""), asks_stream, body)
+            else:
+                stream = request.query.get("stream") == "true"
             wanted = Wanted(free_form(path), stream, request.method)
             return await Answer(request, reply, settings.backends[name].url, wanted).passed()
     except OproxyError:
@@ -178,6 +181,7 @@ class Answer:
         self._headers = [(name, local(value, url)) for name, value in answer_headers(reply.headers.items())]
         self._books.stream = self._observer.streams
         self._guard = EventGuard() if self._observer.streams else None
+        self._work = request.app[WORKERS].run
         self._early = b""
 
     async def passed(self) -> web.StreamResponse:
@@ -195,7 +199,8 @@ class Answer:
                 if size > OBSERVED:
                     break
             else:
-                return self._whole(b"".join(held))
+                body = b"".join(held)
+                return await self._work(len(body), self._whole, body)
             if not self._observer.json:
                 raise unreadable(held[0], self._books.backend)
         return await self._streamed(held, source)
@@ -251,7 +256,7 @@ class Answer:
                     left = await self._write(response, data, left)
                 async for data in source:
                     books.first = books.first or request.app[CLOCK]()
-                    self._observer.feed(data)
+                    await self._work(self._worked_on(data), self._observer.feed, data)
                     left = await self._write(response, data, left)
                 if self._guard is not None:
                     await self._end_events(response, self._guard)
@@ -286,7 +291,7 @@ class Answer:
     async def _write(self, response: web.StreamResponse, data: bytes, left: int | None) -> int | None:
         """Write some; the books are closed before the last of it. Returns the bytes that are still to come."""
         if self._guard is not None:
-            events = self._guard.feed(data)
+            events = await self._work(self._worked_on(data), self._guard.feed, data)
             if self._guard.failed is not None:
                 await self._fail(response, self._guard.failed)
             if not self._guard.seen and self._wanted.stream is None:
@@ -302,6 +307,10 @@ class Answer:
             left -= len(data)
         await self._send(response, data, last=left == 0)
         return left
+
+    def _worked_on(self, data: bytes) -> int:
+        """Return the bytes that observing a piece of the answer works on."""
+        return len(data) + self._guard.held if self._guard is not None else 0
 
     async def _fail(self, response: web.StreamResponse, event: bytes) -> None:
         """Note an error that the backend tells in its stream. Raises it where nothing has been sent yet."""

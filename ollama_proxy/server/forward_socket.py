@@ -20,7 +20,7 @@ from ..policy.books import Books
 from ..policy.memory import Hold
 from ..translate.forward import SECRET_PROTOCOLS, request_headers, usage_of
 from .forward import call_path, note_model, placed
-from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LEAVING, MEMORY, TASKS
+from .keys import ACCOUNTS, BOOKS, CLERK, ENGINE, LEAVING, MEMORY, TASKS, WORKERS
 from .malformed import release_incoming
 from .middleware import head
 from .sockets import PING, open_socket
@@ -128,7 +128,7 @@ async def passed(request: web.Request, source: Socket, sink: Socket, books: Book
                 await sink.send_bytes(message.data)
                 continue
             if books is not None:
-                note_usage(books, message.data)
+                await request.app[WORKERS].run(len(message.data), note_usage, books, message.data)
             await sink.send_str(message.data)
     code = source.close_code
     told = message.extra if isinstance(message.extra, str) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -45,7 +46,8 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     if not ask.stream:
         events = await engine.chat_whole(ask, target, books)
         books.ignored = messages.renamed(books.ignored)
-        return json_bytes(messages.whole(events, id=id, model=shape.model, thoughts=thoughts, stops=ask.sampling.stop))
+        write = partial(messages.whole, events, id=id, model=shape.model, thoughts=thoughts, stops=ask.sampling.stop)
+        return json_bytes(await app[WORKERS].run(books.answer, write))
     # Counted while the model reads the prompt itself.
     count = asyncio.get_running_loop().run_in_executor(None, tokens.estimate, ask)
     count.add_done_callback(look_at)

@@ -72,7 +72,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
         return await answered(request, ask, came.target, lines)
     if ask.stream:
         return await stream(request, await engine.complete([ask], came.target, books), lines, form=LINES)
-    return json_bytes(write.whole(await engine.complete_whole([ask], came.target, books), lines))
+    events = await engine.complete_whole([ask], came.target, books)
+    return json_bytes(await request.app[WORKERS].run(books.answer, write.whole, events, lines))
 
 
 async def embed(request: web.Request) -> web.StreamResponse:
@@ -139,7 +140,8 @@ async def answered(request: web.Request, ask: Ask, target: Target, lines: write.
     engine, books = request.app[ENGINE], request[BOOKS]
     if ask.stream:
         return await stream(request, await engine.chat(ask, target, books), lines, form=LINES)
-    return json_bytes(write.whole(await engine.chat_whole(ask, target, books), lines))
+    events = await engine.chat_whole(ask, target, books)
+    return json_bytes(await request.app[WORKERS].run(books.answer, write.whole, events, lines))
 
 
 async def load(

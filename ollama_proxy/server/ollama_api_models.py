@@ -327,7 +327,8 @@ async def streamed(request: web.Request, reply: Reply, backend: str) -> web.Stre
     last = b""
     try:
         async for data in reply.chunks():
-            last = await pass_lines(request, response, renamer.feed(data)) or last
+            lines = await request.app[WORKERS].run(renamer.held + len(data), renamer.feed, data)
+            last = await pass_lines(request, response, lines) or last
             if renamer.broken is not None:
                 raise unreadable(renamer.broken, backend)
         if rest := renamer.flush():

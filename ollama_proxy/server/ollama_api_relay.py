@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from ..events import Event, Fail, Finish, Usage
 from ..framing import BOM, Overlong
 from ..model import Call
 from ..policy.books import Books
+from ..policy.memory import answer_cost
 from ..policy.meter import Meter
 from ..policy.redact import redact_error
 from ..policy.route import Target
@@ -85,6 +87,7 @@ class Observer:
 async def relay(request: web.Request, asked: Asked, target: Target) -> web.StreamResponse:
     """Send a chat or a generation on, and its answer back as it comes."""
     app, books = request.app, request[BOOKS]
+    work = app[WORKERS].run
     asked = await measured(app, books, asked)
     async with passed(app, books, asked, target) as reply:
         if reply.status >= 400:
@@ -94,18 +97,20 @@ async def relay(request: web.Request, asked: Asked, target: Target) -> web.Strea
         if books.stream and reply.headers.get("content-type", "").startswith(NDJSON):
             return await streamed(request, reply, observer, ollama_pass.Renamer(name))
         try:
-            body = ollama_pass.one_record(await reply.read(books.hold), books.backend)
-            observer.feed(body + b"\n")
+            body = await reply.read(books.hold)
+            books.answer = len(body)
+            body = await work(books.answer, ollama_pass.one_record, body, books.backend)
+            await work(books.answer, observer.feed, body + b"\n")
             observer.flush()
         finally:
             observer.close()
-        if observer.error is not None and not ollama_pass.answers(body):
+        if observer.error is not None and not await work(books.answer, ollama_pass.answers, body):
             raise observer.error
         books.code = observer.error.code if observer.error is not None and b"_debug_info" not in body else None
         if books.stream and b"\n" in body:
             # Clients of streams read lines.
-            body = msgspec.json.encode(msgspec.json.decode(body))
-        return answered(body if name is None else ollama_pass.renamed(body, name), reply)
+            body = await work(books.answer, lambda: msgspec.json.encode(msgspec.json.decode(body)))
+        return answered(body if name is None else await work(books.answer, ollama_pass.renamed, body, name), reply)
 
 
 async def streamed(
@@ -114,12 +119,18 @@ async def streamed(
     """Pass a stream on as it comes. One that breaks off, or holds what is no record, ends in a line that says so."""
     books = request[BOOKS]
     out = EventStream(request, type=NDJSON)
+    work = request.app[WORKERS].run
     try:
         try:
             with ending(request.app):
                 async for data in reply.chunks():
-                    if rest := renamer.feed(data):
-                        observer.feed(rest)
+                    if (size := renamer.held + len(data)) < LARGE:
+                        rest = renamer.feed(data)
+                    else:
+                        books.hold.take_answer(answer_cost(data))
+                        rest = await work(size, renamer.feed, data)
+                    if rest:
+                        await work(len(rest), observer.feed, rest)
                         if observer.ended:
                             await closed(request, observer)
                         await out.write(rest)
@@ -187,8 +198,9 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
         if reply.status >= 400:
             return await refused(request, reply, target)
         body = (await reply.read(books.hold)).removeprefix(BOM)
+    work = request.app[WORKERS].run
     try:
-        found = msgspec.json.decode(body, type=Embedded)
+        found = await work(len(body), partial(msgspec.json.decode, body, type=Embedded))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise unreadable(body, books.backend) from None
     if found.error is not None:
@@ -202,7 +214,7 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
     else:
         books.usage = Usage(prompt=asked.prompt(), completion=0, exact=False)
     same = ollama_pass.same_name(books.asked, target.info.id)
-    return answered(body if same else ollama_pass.renamed(body, books.asked), reply)
+    return answered(body if same else await work(len(body), ollama_pass.renamed, body, books.asked), reply)
 
 
 async def measured(app: web.Application, books: Books, asked: Asked) -> Asked:
@@ -219,7 +231,8 @@ async def passed(app: web.Application, books: Books, asked: Asked, target: Targe
     """Pass a request on when it is its turn."""
     engine = app[ENGINE]
     same = ollama_pass.same_name(books.asked, target.info.id)
-    body = asked.body if same else ollama_pass.with_name(asked.fields, target.info.id, "model")
+    rename = partial(ollama_pass.with_name, asked.fields, target.info.id, "model")
+    body = asked.body if same else await app[WORKERS].run(len(asked.body), rename)
     call = Call("POST", asked.path, body)
     opening: AbstractAsyncContextManager[Reply]
     if asked.idle:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from aiohttp import web
 
 from .. import framing
 from ..errors import Internal, OproxyError
 from ..events import Event, Fail
+from ..policy.books import Books
+from ..workers import LARGE
 from .cutting import ending
-from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS
+from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS, WORKERS
 from .middleware import head
 
-__all__ = ["EventStream", "Form", "Writer", "json_bytes", "stream"]
+__all__ = ["EventStream", "Feeder", "Form", "Writer", "json_bytes", "stream"]
 
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 EVENTS = "text/event-stream; charset=utf-8"
@@ -51,6 +57,36 @@ class Form(NamedTuple):
 
 
 CHAT = Form()
+# Bytes that are written at once: more would be copied in one turn of the event loop.
+PIECE = 1024 * 1024
+
+
+class Feeder:
+    """Feeds a front's writer with a long answer. An event that may end one of its parts, whose whole text is then
+    joined, sealed and encoded, is written in a thread; one more piece of the same part on the loop."""
+
+    __slots__ = ("_books", "_last", "_lock", "_work")
+
+    def __init__(self, app: web.Application, books: Books) -> None:
+        self._work, self._books = app[WORKERS].run, books
+        self._last: type[Event] | None = None
+        # A caller that is cancelled leaves its thread behind: what comes after it waits for that.
+        self._lock = threading.Lock()
+
+    async def feed(self, writer: Writer, batch: Sequence[Event]) -> list[bytes]:
+        """Return what the writer makes of a batch."""
+        last, self._last = self._last, type(batch[-1]) if batch else None
+        if len(batch) == 1 and type(batch[0]) is last:
+            return writer.feed(batch)
+        return await self.run(writer.feed, batch)
+
+    async def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Return `function(*args)`, which works on all of the answer so far."""
+        return await self._work(self._books.answer, self._locked, function, *args)
+
+    def _locked(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        with self._lock:
+            return function(*args)
 
 
 def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
@@ -105,7 +141,12 @@ class EventStream:
         self._last = now = self._loop.time()
         if self._kept is not None:
             self._kept.append(now, data)
-        await response.write(data)
+        if len(data) <= PIECE:
+            await response.write(data)
+            return
+        for start in range(0, len(data), PIECE):
+            await response.write(data[start : start + PIECE])
+            await asyncio.sleep(0)
 
     async def end(self) -> web.StreamResponse:
         """Finish the answer and return it."""
@@ -159,11 +200,13 @@ async def stream(
     """
     out = EventStream(request, beat=form.beat, type=form.type)
     framed = b"".join if form.named else framed_documents
+    feeder = Feeder(request.app, request[BOOKS])
     try:
-        failed = await relayed(request, out, batches, writer, framed)
+        failed = await relayed(request, out, batches, writer, framed, feeder)
         # Only now it is known what the answer took.
         await closed(request, code_of(failed) if failed else None)
-        rest = framed(writer.feed(failed)) if failed else framed(writer.flush()) + form.last
+        last = await feeder.run(writer.feed, failed) if failed else await feeder.run(writer.flush)
+        rest = framed(last) if failed else framed(last) + form.last
         if ended is not None:
             await ended()
         await out.write(rest)
@@ -178,16 +221,19 @@ async def relayed(
     batches: AsyncGenerator[list[Event]],
     writer: Writer,
     framed: Callable[[Sequence[bytes]], bytes],
+    feeder: Feeder,
 ) -> list[Event]:
     """Write what comes. Returns the events of a failure that is to be told in the stream, the Fail last; none if all
     went well. A failure before the head is raised."""
+    books = request[BOOKS]
     try:
         with ending(request.app):
             async with aclosing(batches) as source:
                 async for batch in source:
                     if type(batch[-1]) is Fail:
                         return batch
-                    if documents := writer.feed(batch):
+                    long = books.answer >= LARGE
+                    if documents := await feeder.feed(writer, batch) if long else writer.feed(batch):
                         await out.write(framed(documents))
     except OproxyError as exc:
         if not out.begun:

@@ -214,7 +214,7 @@ async def count_input(request: web.Request) -> web.StreamResponse:
     responses.exclusive(shape.previous_response_id, shape.conversation)
     owner = owner_of(books.caller)
     conversation = responses.conversation_id(shape.conversation)
-    before = await history_of(app, shape.previous_response_id, conversation, owner)
+    before = await history_of(app, books, shape.previous_response_id, conversation, owner)
     items = await with_files(app, [*before, *await referred(app, items_of(shape.input), before, owner)], books, owner)
     books.ignored = validate.ignored_keys(fields, CountRequest)
 

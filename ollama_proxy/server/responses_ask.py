@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,7 @@ from ..errors import ContextTooLong, Invalid, NotFound, Overloaded
 from ..events import Event
 from ..model import Ask
 from ..policy.books import Books
+from ..policy.memory import body_cost
 from ..policy.route import Target
 from ..policy.shorten import shorten
 from ..stored import Piece, Stored
@@ -42,6 +43,7 @@ __all__ = [
     "KIND",
     "Memory",
     "Prepared",
+    "Said",
     "answered",
     "expiry",
     "finished",
@@ -67,8 +69,17 @@ LONGEST = 10_000
 SHORTENINGS = 8
 
 Item = dict[str, Any]
-# Items of responses that are not kept in the database, by the response's id: what a WebSocket remembers.
-Memory = Mapping[str, Sequence[Item]]
+
+
+class Said(NamedTuple):
+    """All that was said up to a response, and the bytes of memory that it takes."""
+
+    items: Sequence[Item]
+    size: int
+
+
+# Responses that are not kept in the database, by their ids: what a WebSocket remembers.
+Memory = Mapping[str, Said]
 NONE: Memory = MappingProxyType({})
 
 
@@ -110,7 +121,7 @@ async def prepare(
     responses.check(shape)
     owner = owner_of(books.caller)
     before = await history_of(
-        app, shape.previous_response_id, responses.conversation_id(shape.conversation), owner, memory
+        app, books, shape.previous_response_id, responses.conversation_id(shape.conversation), owner, memory
     )
     brought = await referred(app, items_of(shape.input), before, owner)
     prompt = await with_files(app, [*before, *brought], books, owner)
@@ -156,20 +167,33 @@ async def can_keep(app: web.Application) -> bool:
 
 
 async def history_of(
-    app: web.Application, previous: str | None, conversation: str | None, owner: str, memory: Memory = NONE
+    app: web.Application,
+    books: Books,
+    previous: str | None,
+    conversation: str | None,
+    owner: str,
+    memory: Memory = NONE,
 ) -> list[Item]:
-    """Return the items of the conversation so far, oldest first."""
+    """Return the items of the conversation so far, oldest first. They count for the size of the request, as if it had
+    brought them. Raises errors.TooLarge and Overloaded where there is no memory for them."""
     if previous is not None and previous in memory:
-        return list(memory[previous])
+        books.size += memory[previous].size
+        return list(memory[previous].items)
     if previous is not None:
-        return await kept(app, lambda objects: chain(objects, previous, owner))
-    if conversation is not None:
-        return await conversations.load(app, conversation, owner)
-    return []
+        pieces = await kept(app, lambda objects: chain(objects, previous, owner))
+    elif conversation is not None:
+        pieces = await conversations.load(app, conversation, owner)
+    else:
+        return []
+    size = sum(len(piece.data) for piece in pieces)
+    books.size += size
+    work = app[WORKERS].run
+    books.hold.take(await work(size, lambda: sum(body_cost(piece.data) for piece in pieces)))
+    return await work(size, lambda: [msgspec.json.decode(piece.data) for piece in pieces])
 
 
-def chain(objects: Objects, last: str, owner: str) -> list[Item]:
-    """Return what was said up to a response, all that it goes on from included. Raises errors.Invalid."""
+def chain(objects: Objects, last: str, owner: str) -> list[Piece]:
+    """Return the items of what was said up to a response, all that it goes on from included. Raises errors.Invalid."""
     links = objects.line(last, kind=KIND, owner=owner, longest=LONGEST)
     if not links or links[0].parent:
         # The oldest that is there goes on from one that is not, or there are more than anybody reads.
@@ -186,7 +210,7 @@ def chain(objects: Objects, last: str, owner: str) -> list[Item]:
                 param="previous_response_id",
                 code="previous_response_not_complete",
             )
-    return [msgspec.json.decode(piece.data) for link in links for piece in link.pieces]
+    return [piece for link in links for piece in link.pieces]
 
 
 def missing(id: str) -> NotFound:
@@ -279,7 +303,7 @@ async def answered(
             return
         except ContextTooLong as exc:
             attempt = SHORTENINGS if begun else attempt
-            ask = shorter(app, prepared, ask, books, exc, attempt)
+            ask = await shorter(app, prepared, ask, books, exc, attempt)
             attempt += 1
 
 
@@ -290,17 +314,18 @@ async def answered_whole(app: web.Application, prepared: Prepared, target: Targe
         try:
             return await app[ENGINE].chat_whole(ask, target, books)
         except ContextTooLong as exc:
-            ask = shorter(app, prepared, ask, books, exc, attempt)
+            ask = await shorter(app, prepared, ask, books, exc, attempt)
             attempt += 1
 
 
-def shorter(
+async def shorter(
     app: web.Application, prepared: Prepared, ask: Ask, books: Books, error: ContextTooLong, attempt: int
 ) -> Ask:
     """Return a shorter question; raises the error where it must not be shortened, or cannot be. `attempt`: how often it
     was shortened before."""
     wanted = prepared.request.truncation == "auto" and attempt < SHORTENINGS
-    less = shorten(ask, tokens=error.tokens, limit=error.limit) if wanted else None
+    cut = partial(shorten, ask, tokens=error.tokens, limit=error.limit)
+    less = await app[WORKERS].run(books.size, cut) if wanted else None
     if less is None:
         raise responses.too_long(error) from error
     # What was reserved for the longer one is given back; the shorter one asks anew.
@@ -340,37 +365,44 @@ def pieces_of(items: Sequence[Item]) -> list[Piece]:
 
 async def keep(app: web.Application, prepared: Prepared, books: Books) -> None:
     """Keep a response that has ended, and let its conversation go on. Never raises for a database that fails."""
-    spoken = pieces_of([*prepared.items, *prepared.writer.response["output"]])
-    if prepared.stored and len((thing := stored_of(app, prepared)).data) > MOST:
+    work, large = app[WORKERS].run, max(books.size, books.answer)
+    if not prepared.stored:
+        await keep_conversation(app, prepared, large)
+        return
+    spoken = await work(large, pieces_of, [*prepared.items, *prepared.writer.response["output"]])
+    thing = await work(large, stored_of, app, prepared)
+    if len(thing.data) > MOST:
         books.ignored = (*books.ignored, "store")
         log.warning("response %s is not kept: it has more than %d bytes", prepared.id, MOST)
-    elif prepared.stored:
+    else:
         try:
             await kept(app, lambda objects: objects.add(thing, pieces=spoken))
         except Overloaded as exc:
             books.ignored = (*books.ignored, "store")
             log.warning("response %s is not kept: %s", prepared.id, exc.message)
-    await keep_conversation(app, prepared)
+    await keep_conversation(app, prepared, large)
 
 
-async def keep_conversation(app: web.Application, prepared: Prepared) -> None:
-    """Let the conversation of an answer go on. Never raises for a database that fails."""
+async def keep_conversation(app: web.Application, prepared: Prepared, size: int) -> None:
+    """Let the conversation of an answer go on; `size` are the bytes of what was said last. Never raises for a database
+    that fails."""
     response, conversation = prepared.writer.response, prepared.conversation
     if conversation is None or response["status"] not in ("completed", "incomplete"):
         return
     spoken = [*prepared.items, *response["output"]]
     try:
-        await conversations.append(app, conversation, prepared.owner, spoken)
+        await conversations.append(app, conversation, prepared.owner, spoken, size)
     except Overloaded as exc:
         log.warning("conversation %s does not have response %s: %s", conversation, prepared.id, exc.message)
 
 
 async def finished(app: web.Application, prepared: Prepared, target: Target, books: Books) -> bytes:
     """Answer a request that does not ask for a stream, and keep the response; return it as JSON."""
-    prepared.writer.feed(await answered_whole(app, prepared, target, books))
-    prepared.writer.flush()
+    events, writer, work = await answered_whole(app, prepared, target, books), prepared.writer, app[WORKERS].run
+    await work(books.answer, writer.feed, events)
+    await work(books.answer, writer.flush)
     await keep(app, prepared, books)
-    return msgspec.json.encode(prepared.writer.response)
+    return await work(books.answer, msgspec.json.encode, writer.response)
 
 
 async def response_body(app: web.Application, body: bytes, books: Books) -> bytes:

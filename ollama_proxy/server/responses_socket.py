@@ -23,13 +23,15 @@ from ..policy.books import Books
 from ..policy.memory import Hold, body_cost
 from ..policy.redact import redact_error
 from ..translate.responses_replay import documents
+from ..workers import LARGE
 from .cutting import ending
 from .dialects import RESPONSES
 from .door import enter
-from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL
+from .keys import BODY, BOOKS, CLERK, CLOCK, ENGINE, LEAVING, MEMORY, NEW_ID, TASKS, WALL, WORKERS
 from .malformed import release_incoming
 from .middleware import head, tell
-from .responses_ask import Prepared, answered, keep, prepare
+from .reply import Feeder
+from .responses_ask import Prepared, Said, answered, keep, prepare
 from .sockets import PING, open_socket
 
 __all__ = ["serve_socket"]
@@ -98,8 +100,7 @@ class Socket:
         self._ws = ws
         self._leaving = False
         # By the ids of responses that are not stored, all that was said up to their end.
-        self._memory: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
-        self._sizes: dict[str, int] = {}
+        self._memory: OrderedDict[str, Said] = OrderedDict()
         self.hold = Hold(request.app[MEMORY])
 
     async def run(self) -> None:
@@ -173,10 +174,10 @@ class Socket:
     async def _answer(self, text: str, books: Books) -> bytes:
         """Answer one frame; returns the response for the recorder."""
         app = self._app
-        frame = read(text)
+        frame = await app[WORKERS].run(len(text), read, text)
         generate = frame.get("generate") is not False
         fields = {key: value for key, value in frame.items() if key not in PARAMETERS}
-        body = msgspec.json.encode(fields | {"stream": True})
+        body = await app[WORKERS].run(len(text), msgspec.json.encode, fields | {"stream": True})
         previous = frame.get("previous_response_id")
         try:
             prepared = await prepare(app, body, books, memory=self._memory)
@@ -191,7 +192,7 @@ class Socket:
         self._remember(prepared, books.hold.held)
         for document in documents(last):
             await self._send(document)
-        return msgspec.json.encode(prepared.writer.response)
+        return await app[WORKERS].run(books.answer, msgspec.json.encode, prepared.writer.response)
 
     def _warm(self, prepared: Prepared) -> list[bytes]:
         """Return the events of a turn that only gets what comes next ready; no model is asked."""
@@ -201,23 +202,24 @@ class Socket:
         """Send the events of an answer as they come; returns the last ones, for when the books are closed."""
         app, writer = self._app, prepared.writer
         target = await app[ENGINE].route(prepared.request.model, "chat", books)
-        begun = False
+        begun, feeder = False, Feeder(app, books)
         try:
             with ending(app):
                 async with aclosing(answered(app, prepared, target, books)) as batches:
                     async for batch in batches:
                         if isinstance(last := batch[-1], Fail):
                             books.code = last.error.code
-                            return writer.feed(batch)
-                        for document in documents(writer.feed(batch)):
+                            return await feeder.run(writer.feed, batch)
+                        long = books.answer >= LARGE
+                        for document in documents(await feeder.feed(writer, batch) if long else writer.feed(batch)):
                             begun = True
                             await self._send(document)
         except OproxyError as exc:
             if not begun:
                 raise
             books.code = exc.code
-            return writer.feed([Fail(exc)])
-        return writer.flush()
+            return await feeder.run(writer.feed, [Fail(exc)])
+        return await feeder.run(writer.flush)
 
     def _remember(self, prepared: Prepared, size: int) -> None:
         """Remember a turn that took `size` bytes, if there is memory for it. What came before it is shared with the
@@ -225,14 +227,13 @@ class Socket:
         response = prepared.writer.response
         if prepared.stored or response["status"] not in ("completed", "incomplete") or not self.hold.attempt(size):
             return
-        self._memory[prepared.id] = [*prepared.before, *prepared.items, *response["output"]]
-        self._sizes[prepared.id] = size
+        self._memory[prepared.id] = Said([*prepared.before, *prepared.items, *response["output"]], size)
         while len(self._memory) > REMEMBERED:
             self._forget(next(iter(self._memory)))
 
     def _forget(self, id: str) -> None:
-        self._memory.pop(id, None)
-        self.hold.give(self._sizes.pop(id, 0))
+        if (said := self._memory.pop(id, None)) is not None:
+            self.hold.give(said.size)
 
 
 def read(text: str) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from ..policy.books import Books
 from ..policy.memory import body_cost
 from ..stored import Stored
 from ..translate.responses_replay import ENDED, documents
+from ..workers import LARGE
 from .accounting import data_folder
-from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, TASKS, WALL
+from .keys import ACCOUNTS, CLERK, CLOCK, ENGINE, TASKS, WALL, WORKERS
+from .reply import Feeder
 from .responses_ask import KIND, Prepared, answered, expiry, keep_conversation, pieces_of, prepare, stored_of
 from .shelf import kept
 from .unattended import caller_again, close_books, open_books
@@ -164,12 +166,12 @@ class Runs:
 
     async def _make(self, run: Run) -> None:
         app, writer, books = self._app, run.prepared.writer, run.books
-        status, last = 200, [b""]
+        status, last, feeder = 200, [b""], Feeder(app, books)
         try:
             run.add(writer.feed([]))
             if not await self._mark(run):
                 run.cancelled = True
-            last, failed = await self._answer(run)
+            last, failed = await self._answer(run, feeder)
             if failed is not None:
                 status, books.code = failed.status, failed.code
         except asyncio.CancelledError:
@@ -178,15 +180,16 @@ class Runs:
                 books.status, books.code, books.ended = ClientGone.status, ClientGone.code, app[CLOCK]()
                 app[CLERK].close_now(books)
                 raise
-            status, books.code, last = ClientGone.status, "cancelled", writer.cancel()
+            status, books.code = ClientGone.status, "cancelled"
+            last = await feeder.run(writer.cancel)
         except Exception:
             log.exception("response %s failed", run.prepared.id)
-            status, books.code, last = 500, "internal", writer.feed([Fail(Internal(books.id))])
-        await close_books(app, books, status, run.body, msgspec.json.encode(run.response))
+            status, books.code, last = 500, "internal", await feeder.run(writer.feed, [Fail(Internal(books.id))])
+        await close_books(app, books, status, run.body, await feeder.run(msgspec.json.encode, run.response))
         await self._keep(run, [*run.frames, *last])
         run.add(last, done=True)
 
-    async def _answer(self, run: Run) -> tuple[list[bytes], OproxyError | None]:
+    async def _answer(self, run: Run, feeder: Feeder) -> tuple[list[bytes], OproxyError | None]:
         """Ask the model; return the last events, which are to be written when all is kept, and what failed."""
         app, prepared, writer, books = self._app, run.prepared, run.prepared.writer, run.books
         if run.cancelled:
@@ -196,13 +199,14 @@ class Runs:
             async with aclosing(answered(app, prepared, target, books)) as batches:
                 async for batch in batches:
                     if (error := failure(batch)) is not None:
-                        return writer.feed(batch), error
-                    frames = writer.feed(batch)
+                        return await feeder.run(writer.feed, batch), error
+                    long = books.answer >= LARGE
+                    frames = await feeder.feed(writer, batch) if long else writer.feed(batch)
                     books.hold.take_answer(sum(map(len, frames)) + FRAME * len(frames))
                     run.add(frames)
         except OproxyError as exc:
-            return writer.feed([Fail(exc)]), exc
-        return writer.flush(), None
+            return await feeder.run(writer.feed, [Fail(exc)]), exc
+        return await feeder.run(writer.flush), None
 
     async def _mark(self, run: Run) -> bool:
         """Say that it runs; returns whether it is still wanted."""
@@ -217,8 +221,9 @@ class Runs:
 
     async def _keep(self, run: Run, frames: list[bytes]) -> None:
         app, prepared = self._app, run.prepared
-        spoken = pieces_of(run.response["output"])
-        thing = stored_of(app, prepared)
+        work, large = app[WORKERS].run, max(run.books.size, run.books.answer)
+        spoken = await work(large, pieces_of, run.response["output"])
+        thing = await work(large, stored_of, app, prepared)
 
         def put(objects: Objects) -> bool:
             # What was cancelled by another daemon of the same database stays so.
@@ -232,7 +237,7 @@ class Runs:
 
         if prepared.stored:
             await self._try(put, False)
-        await keep_conversation(app, prepared)
+        await keep_conversation(app, prepared, large)
 
     async def _try(self, call: Any, otherwise: bool) -> bool:
         try:

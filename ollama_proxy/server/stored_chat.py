@@ -7,8 +7,9 @@ all the same, and says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +27,7 @@ from ..translate.shapes import ChatRequest
 from ..translate.shapes_conversations import UpdateChatCompletion
 from ..translate.shapes_queries import ChatMessagesQuery, ChatsQuery
 from .body import read_body
-from .keys import BOOKS, ENGINE, WALL
+from .keys import BOOKS, ENGINE, WALL, WORKERS
 from .reply import json_bytes
 from .row import Row
 from .shelf import kept, owner_of, sees
@@ -109,10 +110,16 @@ class Keeper:
 
     async def passed(self, body: bytes) -> bytes:
         """Keep a foreign whole answer; return it as the client gets it."""
-        body = stored_chat.identified(body, self.id)
-        if (answer := stored_chat.read(body)) is not None:
-            await self.keep(self._complete(answer))
+        body, whole = await self._app[WORKERS].run(len(body), self._identified, body)
+        if whole is not None:
+            await self.keep(whole)
         return body
+
+    def _identified(self, body: bytes) -> tuple[bytes, bytes | None]:
+        """Return a foreign answer with our id, and as it is kept."""
+        body = stored_chat.identified(body, self.id)
+        answer = stored_chat.read(body)
+        return body, self._complete(answer) if answer is not None else None
 
     def _complete(self, answer: Mapping[str, Any]) -> bytes:
         return stored_chat.complete(
@@ -165,9 +172,15 @@ class Keeper:
         if not self._whole:
             return
         legacy = bool(self._shape.functions)
-        await self.keep(
-            chat.whole(self._events, id=self.id, created=self.created, model=self._shape.model, legacy_functions=legacy)
+        write = partial(
+            chat.whole,
+            self._events,
+            id=self.id,
+            created=self.created,
+            model=self._shape.model,
+            legacy_functions=legacy,
         )
+        await self.keep(await self._app[WORKERS].run(self._size, write))
 
     def take(self, data: bytes) -> None:
         """Remember a piece of a foreign stream, as it goes to the client."""
@@ -179,9 +192,15 @@ class Keeper:
         if self._size > LARGEST:
             return
         pieces, self._pieces = self._pieces, []
+        if (whole := await self._app[WORKERS].run(self._size, self._assembled, pieces)) is not None:
+            await self.keep(whole)
+
+    def _assembled(self, pieces: Sequence[bytes]) -> bytes | None:
+        """Return a foreign stream as it is kept; None if it did not come to its end."""
         found = assemble(pieces)
         if found.done and isinstance(found.answer, dict) and "error" not in found.answer:
-            await self.keep(self._complete(found.answer))
+            return self._complete(found.answer)
+        return None
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

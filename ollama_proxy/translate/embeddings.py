@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..errors import Invalid
 from ..model import Embedding
@@ -85,7 +85,9 @@ def write(vectors: Vectors, *, model: str, encoding_format: Encoding = "float", 
         {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": index, "embedding": encode(row)} for index, row in enumerate(rows)
+                # One by one, for the same reason as they are read so.
+                {"object": "embedding", "index": index, "embedding": Raw(msgspec.json.encode(encode(row)))}
+                for index, row in enumerate(rows)
             ],
             "model": model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},

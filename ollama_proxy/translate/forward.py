@@ -204,7 +204,9 @@ class EventGuard:
     that is an error."""
 
     def __init__(self) -> None:
-        self._held = b""
+        # An event that has begun, in pieces: joined at each piece, a long one would take quadratic time.
+        self._held: list[bytes] = []
+        self.held = 0
         self.broken: bytes | None = None
         self.seen = False
         self.failed: bytes | None = None
@@ -215,7 +217,13 @@ class EventGuard:
             return b""
         if not self.seen and not self._held:
             data = data.removeprefix(BOM)
-        data = self._held + data if self._held else data
+        if self._held:
+            if _EVENT_END.search(self._held[-1][-2:] + data) is None:
+                self._hold(data)
+                return b""
+            data = b"".join([*self._held, data])
+            self._held.clear()
+            self.held = 0
         out: list[bytes] = []
         start = 0
         for end in _EVENT_END.finditer(data):
@@ -225,14 +233,25 @@ class EventGuard:
                 return b"".join(out)
             out.append(event)
             start = end.end()
-        self._held = data[start:]
-        if len(self._held) > LIMIT:
-            raise Overlong(f"one event is longer than {LIMIT} bytes")
+        self._hold(data[start:])
         return b"".join(out)
+
+    def _hold(self, data: bytes) -> None:
+        if not data:
+            return
+        self.held += len(data)
+        if self.held > LIMIT:
+            raise Overlong(f"one event is longer than {LIMIT} bytes")
+        if self._held and len(self._held[-1]) < 2:
+            # The end of an event is looked for across two pieces.
+            data = self._held.pop() + data
+        self._held.append(data)
 
     def flush(self) -> bytes:
         """Return the last event, if only the empty line after it is missing."""
-        rest, self._held = self._held, b""
+        rest = b"".join(self._held)
+        self._held.clear()
+        self.held = 0
         return self.feed(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
 
     def _sound(self, event: bytes) -> bool:

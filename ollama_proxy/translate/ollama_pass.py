@@ -189,6 +189,11 @@ class Renamer:
         self._begun = False
         self.broken: bytes | None = None
 
+    @property
+    def held(self) -> int:
+        """The bytes of the line that has begun."""
+        return self._lines.held
+
     def feed(self, data: bytes) -> bytes:
         """Return the lines to send on. Raises framing.Overlong for an endless line."""
         return self._passed(self._lines.feed(data), b"\n")

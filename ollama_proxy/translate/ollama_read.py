@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..errors import UpstreamFailed
 from ..events import Event, Fail, Finish, Logprob, Note, Text, Thinking, ToolDelta, ToolStart, Usage
@@ -88,6 +88,10 @@ class _Reader(Generic[R]):
         self._calls = 0
         self._held: list[TokenLogprob] = []
         self._ended = False
+
+    @property
+    def held(self) -> int:
+        return self._lines.held
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events of the records that `data` completes."""
@@ -246,18 +250,20 @@ def durations(record: Record) -> dict[str, Any]:
 
 
 class Embedded(Struct):
-    embeddings: list[tuple[float, ...]]
+    # One by one: all vectors at once would hold the interpreter's lock for as long as they take.
+    embeddings: list[Raw]
     prompt_eval_count: int | None = None
 
 
 EMBEDDED = msgspec.json.Decoder(Embedded)
+VECTOR = msgspec.json.Decoder(tuple[float, ...])
 
 
 def embeddings(body: bytes, *, backend: str) -> Vectors:
     """Read an answer of /api/embed."""
     try:
         answer = EMBEDDED.decode(body)
+        rows = tuple(map(VECTOR.decode, answer.embeddings))
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise unreadable(body, backend) from exc
-    rows: Sequence[tuple[float, ...]] = answer.embeddings
-    return Vectors(tuple(rows), answer.prompt_eval_count)
+    return Vectors(rows, answer.prompt_eval_count)

@@ -89,6 +89,11 @@ class AnswerReader:
         self._usage: Usage | None = None
         self._finished = self._failed = self._done = False
 
+    @property
+    def held(self) -> int:
+        # A whole answer is read at its end.
+        return 0 if self._whole else self._sse.held
+
     def feed(self, data: bytes) -> list[Event]:
         if self._whole is None:
             data = data.removeprefix(BOM).lstrip()

@@ -139,6 +139,11 @@ class StreamObserver:
         # Whether the answer is one document; None as long as its first bytes do not tell.
         self._document: bool | None = None
 
+    @property
+    def held(self) -> int:
+        """The bytes of the event that has begun; of one document, which is read at its end, none."""
+        return 0 if self._document else self._size
+
     def feed(self, data: bytes) -> bytes:
         """Return the bytes to send on: those of all events that `data` completes. Raises errors.UpstreamFailed for an
         endless event."""
@@ -151,6 +156,10 @@ class StreamObserver:
             self._hold(data)
             return b""
         if self._held:
+            if _EVENT_END.search(self._held[-1][-2:] + data) is None:
+                # One more line of a long event: joined at each piece, it would take quadratic time.
+                self._hold(data)
+                return b""
             data = self._taken(data)
         out: list[bytes] = []
         start = 0
@@ -220,6 +229,9 @@ class StreamObserver:
         if self._size > LIMIT:
             text = f"The backend '{self._backend}' sent an event of more than {LIMIT} bytes."
             raise UpstreamFailed(text, backend=self._backend)
+        if self._held and len(self._held[-1]) < 2:
+            # The end of an event is looked for across two pieces.
+            data = self._held.pop() + data
         self._held.append(data)
 
     def _event(self, event: bytes, out: list[bytes]) -> None:

@@ -25,6 +25,11 @@ class Reader(Protocol):
     engine numbers choices. ToolStart ids are the backend's made to begin with `call_`, or "" where it has none.
     """
 
+    @property
+    def held(self) -> int:
+        """The bytes of a record that has begun: `feed` works on them when its end comes."""
+        ...
+
     def feed(self, data: bytes) -> list[Event]: ...
 
     def flush(self) -> list[Event]: ...

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -269,11 +270,11 @@ async def test_whatever_is_added_and_taken_out_pages_show_the_rest_once_and_in_o
 async def test_a_turn_is_loaded_and_appended(setup: Setup) -> None:
     id = await begin(setup, said("a", id="msg_a"))
     app = setup.proxy.app
-    loaded = await conversations.load(app, id, None)
+    loaded = [msgspec.json.decode(item.data) for item in await conversations.load(app, id, None)]
     assert [item["id"] for item in loaded] == ["msg_a"]
     # A client that sends the conversation once more adds nothing.
     assert await conversations.append(app, id, None, [*loaded, {"id": "msg_b", "type": "message"}]) is True
-    assert [item["id"] for item in await conversations.load(app, id, None)] == ["msg_a", "msg_b"]
+    assert [item.id for item in await conversations.load(app, id, None)] == ["msg_a", "msg_b"]
     assert await conversations.append(app, "conv_none", None, loaded) is False
     with pytest.raises(NotFound):
         await conversations.load(app, id, "key_other")
