@@ -10,8 +10,8 @@ import pytest
 
 from ollama_proxy.backends import table
 from ollama_proxy.errors import ContextTooLong, OproxyError, UpstreamFailed
-from ollama_proxy.events import Event, Finish, Text
-from ollama_proxy.legs import Given, Leg, filtered, flushed, window_of
+from ollama_proxy.events import Event, Finish, Logprob, Refusal, Text, Thinking, ToolDelta, ToolStart
+from ollama_proxy.legs import PORTION, Given, Leg, filtered, flushed, portions, window_of
 from ollama_proxy.model import Ask, Completion, Embedding, ModelInfo
 from ollama_proxy.policy.memory import Hold
 from tests.conftest import Clock
@@ -111,3 +111,40 @@ def test_other_refusals_are_the_backends_own_words(leg: Leg) -> None:
     assert isinstance(error, UpstreamFailed)
     assert "no luck" in error.message
     assert error.backend == "lab"
+
+
+# --- large answers ----------------------------------------------------------------------------------------------------
+
+LONG = "".join(map(str, range(40_000)))
+
+
+def test_a_small_batch_is_one_portion() -> None:
+    batch: list[Event] = [Text(0, "a"), ToolStart(0, 0, "c", "f"), ToolDelta(0, 0, "{}"), Finish(0, "stop")]
+    assert list(portions(batch)) == [batch]
+    assert list(portions([])) == []
+
+
+@pytest.mark.parametrize("event", [Text(1, LONG), Refusal(1, LONG), Thinking(1, LONG, "s"), ToolDelta(1, 2, LONG)])
+def test_a_long_text_comes_in_pieces(event: Any) -> None:
+    found = list(portions([event, Finish(1, "stop")]))
+    events: list[Any] = [each for portion in found for each in portion]
+    assert len(found) > 2
+    assert events.pop() == Finish(1, "stop")
+    text = "arguments" if type(event) is ToolDelta else "text"
+    assert "".join(getattr(each, text) for each in events) == LONG
+    assert all(type(each) is type(event) and each.index == 1 for each in events)
+    assert max(len(getattr(each, text)) for each in events) <= PORTION
+    if type(event) is Thinking:
+        assert [each.signature for each in events] == [None] * (len(events) - 1) + ["s"], "it closes the thought"
+
+
+def test_what_belongs_together_stays_so() -> None:
+    event = Text(0, LONG, (Logprob(LONG, 0.0),))
+    assert list(portions([event])) == [[event]]
+
+
+def test_many_events_come_in_several_portions() -> None:
+    batch: list[Event] = [Text(0, "word ")] * 5_000
+    found = list(portions(batch))
+    assert len(found) > 2
+    assert [event for portion in found for event in portion] == batch

@@ -32,7 +32,7 @@ from ..translate.shapes_admin import ModelCommand
 from ..translate.shapes_ollama import OllamaCopyRequest, OllamaCreateRequest, OllamaModelRequest, OllamaPullRequest
 from .body import Passing, packed
 from .generate import body_of
-from .keys import BOOKS, ENGINE
+from .keys import BOOKS, ENGINE, WORKERS
 from .middleware import head
 from .models import chosen
 from .ollama_api import stamp
