@@ -17,7 +17,6 @@ from ..events import Event, Fail, Finish, Usage
 from ..framing import BOM, Overlong
 from ..model import Call
 from ..policy.books import Books
-from ..policy.memory import answer_cost
 from ..policy.meter import Meter
 from ..policy.redact import redact_error
 from ..policy.route import Target
@@ -30,7 +29,7 @@ from ..workers import LARGE
 from .cutting import ending
 from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
 from .middleware import error_response
-from .reply import EventStream
+from .reply import EventStream, received
 
 __all__ = ["NDJSON", "Asked", "relay", "relay_embedding"]
 
@@ -124,12 +123,8 @@ async def streamed(
         try:
             with ending(request.app):
                 async for data in reply.chunks():
-                    if (size := renamer.held + len(data)) < LARGE:
-                        rest = renamer.feed(data)
-                    else:
-                        books.hold.take_answer(answer_cost(data))
-                        rest = await work(size, renamer.feed, data)
-                    if rest:
+                    size = received(books, renamer.held, data)
+                    if rest := renamer.feed(data) if size < LARGE else await work(size, renamer.feed, data):
                         await work(len(rest), observer.feed, rest)
                         if observer.ended:
                             await closed(request, observer)

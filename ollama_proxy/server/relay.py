@@ -14,14 +14,13 @@ from ..backends.base import Reply
 from ..errors import OproxyError
 from ..model import Call
 from ..policy.books import Books
-from ..policy.memory import answer_cost
 from ..policy.redact import redact_error
 from ..policy.route import Target
 from ..translate import passthrough
 from ..workers import LARGE
 from .cutting import ending
 from .keys import BOOKS, CLERK, CLOCK, ENGINE, WORKERS
-from .reply import EventStream
+from .reply import EventStream, received
 from .stored_chat import Keeper
 
 __all__ = ["relay", "relay_whole"]
@@ -95,19 +94,15 @@ async def streamed(
     """Pass a stream on as it comes. An error of the backend in its middle is told in the stream."""
     books = request[BOOKS]
     out = EventStream(request)
-    work, received = request.app[WORKERS].run, 0
+    work = request.app[WORKERS].run
     try:
         try:
             with ending(request.app):
                 async for data in reply.chunks():
                     if books.first is None and observer.first_token:
                         books.first = request.app[CLOCK]()
-                    if (size := observer.held + len(data)) < LARGE:
-                        passed = observer.feed(data)
-                    else:
-                        books.hold.take_answer(answer_cost(data))
-                        passed = await work(size, observer.feed, data)
-                    received += len(data)
+                    size = received(books, observer.held, data)
+                    passed = observer.feed(data) if size < LARGE else await work(size, observer.feed, data)
                     if observer.error is not None:
                         if not out.begun:
                             raise observer.error
@@ -121,7 +116,7 @@ async def streamed(
                     if observer.error is not None:
                         # What comes after it is of no use: the backend is left to itself.
                         break
-            rest = await work(received, observer.flush)
+            rest = await work(books.answer, observer.flush)
             if observer.error is not None:
                 if not out.begun:
                     raise observer.error

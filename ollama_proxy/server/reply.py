@@ -19,12 +19,13 @@ from .. import framing
 from ..errors import Internal, OproxyError
 from ..events import Event, Fail
 from ..policy.books import Books
+from ..policy.memory import answer_cost
 from ..workers import LARGE
 from .cutting import ending
 from .keys import BOOKS, CHUNKS, CLERK, ENGINE, TASKS, WORKERS
 from .middleware import head
 
-__all__ = ["EventStream", "Feeder", "Form", "Writer", "json_bytes", "stream"]
+__all__ = ["EventStream", "Feeder", "Form", "Writer", "json_bytes", "received", "stream"]
 
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,16 @@ class Form(NamedTuple):
 CHAT = Form()
 # Bytes that are written at once: more would be copied in one turn of the event loop.
 PIECE = 1024 * 1024
+
+
+def received(books: Books, held: int, data: bytes) -> int:
+    """Count a piece of a backend's answer; return the bytes that its reader, which holds the beginning of a record,
+    works on now. A large record takes memory: raises errors.AnswerTooLarge and Overloaded."""
+    size = len(data)
+    books.answer += size
+    if (size := size + held) >= LARGE:
+        books.hold.take_answer(answer_cost(data))
+    return size
 
 
 class Feeder:

@@ -31,8 +31,9 @@ except ImportError:
 
 __all__ = ["Ending", "Site", "base_url", "calm", "limit_arenas", "run", "serve_app", "settle_heap", "trim_heap"]
 
-# From malloc.h; and how many arenas there may be.
+# From malloc.h: how many arenas there may be, and the bytes from which a block is mapped by itself.
 M_ARENA_MAX, ARENAS = -8, 2
+M_MMAP_THRESHOLD, MAPPED = -3, 1024 * 1024
 # After the grace time aiohttp waits this long twice, in vain by then, before it cancels the handlers (seconds).
 LAST = 0.1
 # Seconds in which answers that are cut may say so.
@@ -120,14 +121,19 @@ async def serve_app(
 def limit_arenas() -> bool:
     """Have glibc share few memory arenas among the threads; return whether it does. By default each thread may get one
     of its own, up to eight a processor, and what a thread has given back in its arena others cannot use: with a dozen
-    threads the process grows for hours. Called before threads are started. Other C libraries have no arenas.
-    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
+    threads the process grows for hours. Blocks of a megabyte and more, the bodies of large requests, are mapped by
+    themselves: by default, glibc takes ever larger ones out of the arenas as soon as one was given back, and leaves
+    holes there that the next request does not fit into. Called before threads are started. Other C libraries have no
+    arenas. https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         # Somebody knows better.
         return False
     with suppress(OSError, AttributeError, TypeError):
-        return bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS))
+        mallopt = ctypes.CDLL(None).mallopt
+        if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+            mallopt(M_MMAP_THRESHOLD, MAPPED)
+        return bool(mallopt(M_ARENA_MAX, ARENAS))
     return False
 
 

@@ -18,6 +18,7 @@ from ollama_proxy.model import (
     ToolCall,
     ToolResult,
 )
+from ollama_proxy.policy import shorten as module
 from ollama_proxy.policy.shorten import shorten
 
 
@@ -130,3 +131,32 @@ def test_what_is_left_is_the_front_and_an_end_that_holds_together(
                 case ToolResult(id):
                     assert id in open_calls, "a result without its call"
     assert less == Ask(model="m", messages=tuple(kept))
+
+
+class Size(int):
+    """A size that counts the sums it is part of."""
+
+    steps = 0
+
+    def __add__(self, other: int) -> Size:
+        Size.steps += 1
+        return Size(int(self) + int(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: int) -> Size:
+        Size.steps += 1
+        return Size(int(self) - int(other))
+
+
+def test_twice_as_many_turns_are_twice_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "size", lambda message: Size(100))
+    steps = []
+    for count in (500, 1000):
+        Size.steps = 0
+        less = shorten(Ask(model="m", messages=(user(),) * count), tokens=100, limit=10)
+        assert less is not None
+        assert len(less.messages) < count / 5
+        steps.append(Size.steps)
+    assert steps[0] > 1000
+    assert steps[1] < 2.1 * steps[0]
