@@ -79,6 +79,10 @@ class Words(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
+# What web frameworks answer where they have no such route: FastAPI (vLLM), llama.cpp, Express, Go.
+_NO_ROUTE = re.compile(r"(?:404 )?(?:(?:file|page) )?not found\.?|cannot post \S+", re.IGNORECASE)
+
+
 def read_error(
     status: int,
     body: bytes,
@@ -96,8 +100,11 @@ def read_error(
     words = _words(value) if value else None
     if words is None:
         text = body[:SHOWN].decode("utf-8", "replace").strip()
-        shown = f": {text}" if text and not _HTML.match(text) else "."
-        words = Words(f"The backend '{backend}' answered with status {status}{shown}")
+        page = not text or bool(_HTML.match(text))
+        if status == 404 and (page or _NO_ROUTE.fullmatch(text)):
+            words = Words("Not Found" if page else text)
+        else:
+            words = Words(f"The backend '{backend}' answered with status {status}{'.' if page else f': {text}'}")
     return _sorted_out(words, status, backend=backend, model=model, param=param, headers=headers)
 
 
@@ -137,6 +144,13 @@ def _sorted_out(
         )
     if words.code == "model_not_found" or (status == 404 and _UNKNOWN_MODEL.search(words.message)):
         return ModelNotFound(model, hint=f"The backend '{backend}' does not have it." if backend else "")
+    if status == 404 and model and _NO_ROUTE.fullmatch(words.message):
+        # As it is, clients would take it for a model that does not exist. Without a model, it may be an object.
+        return UpstreamFailed(
+            f"The backend '{backend}' has nothing at the address it was asked at (status 404: {words.message}). "
+            f"Check url under [backends.{backend}], and whether its server offers this endpoint.",
+            backend=backend,
+        )
     kept = dict(_kept(headers or {}))
     if status == 503:
         after = kept.get("retry-after", "")

@@ -379,8 +379,9 @@ async def test_an_error_of_the_backend_keeps_its_words_in_openais_form(setup: Se
         async with setup.http.post("/v1/audio/speech", json=SPEECH) as response:
             told.append((response.status, (await response.json())["error"]))
     assert told[0] == (400, error["error"])
-    assert told[1][0] == 404
-    assert "404 page not found" in told[1][1]["message"]
+    # No model is missing, but the route.
+    assert told[1][0] == 502
+    assert "(status 404: 404 page not found). Check url under [backends.lab]" in told[1][1]["message"]
     # It is our key that is wrong there, not the caller's here.
     assert told[2][0] == 502
     assert told[3][0] == 502

@@ -98,8 +98,29 @@ def test_a_model_that_the_backend_lacks_is_not_found_by_the_name_asked_for(statu
     assert "'lab'" in error.message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "Not Found"},
+        {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}},
+        {"error": "404 page not found"},
+        {"message": "Cannot POST /chat/completions"},
+        b"404 page not found\n",
+        b"<!doctype html><h1>Not Found</h1>",
+        b"",
+    ],
+)
+def test_a_route_that_the_backend_has_not_is_no_missing_model(body: Any) -> None:
+    error = read(404, body)
+    assert isinstance(error, UpstreamFailed)
+    assert (error.status, error.code) == (502, "backend_error")
+    assert "Check url under [backends.lab]" in error.message
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    assert WIRE.error(404, data, backend="lab", model="").status == 404
+
+
 def test_another_404_is_kept() -> None:
-    error = read(404, {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}})
+    error = read(404, {"error": {"message": "No such adapter", "type": "not_found_error", "code": 404}})
     assert isinstance(error, UpstreamFailed)
     assert (error.status, error.type) == (404, "not_found_error")
 
