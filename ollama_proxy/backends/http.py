@@ -148,16 +148,17 @@ class HttpReply:
     async def read(self, hold: Hold | None = None) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        # In pieces, for a body may be endless.
-        async for data in self.chunks():
-            size += len(data)
-            if hold is not None:
-                hold.take_answer(answer_cost(data))
-            elif size > LARGEST_ANSWER:
-                raise AnswerTooLarge(
-                    f"The backend '{self._backend}' sent more than {LARGEST_ANSWER} bytes.", backend=self._backend
-                )
-            pieces.append(data)
+        # In pieces, for a body may be endless. Not through `chunks`: one generator less for every answer.
+        with gate(self._backend, self._hint):
+            async for data in self._response.content.iter_any():
+                size += len(data)
+                if hold is not None:
+                    hold.take_answer(answer_cost(data))
+                elif size > LARGEST_ANSWER:
+                    raise AnswerTooLarge(
+                        f"The backend '{self._backend}' sent more than {LARGEST_ANSWER} bytes.", backend=self._backend
+                    )
+                pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

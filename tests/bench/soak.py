@@ -3,6 +3,11 @@ that do what clients do: chats, streams, responses kept and not, files, embeddin
 
 Prints what the daemon holds at each interval, and whether that still grows in the second half. Loopback only; ends by
 itself. Needs /proc (Linux).
+
+With many large requests, memory in use (`mallinfo2().uordblks`, `sys.getallocatedblocks()`, objects by type) stays the
+same from the first minute on: nothing leaks. What grew by some megabytes a minute at first was the arena of glibc,
+whose blocks of megabytes left holes that the next did not fit into. They are mapped by themselves now
+(`server.run.limit_arenas`): with bodies of 2 MB, the free part of the arena went from 30 MB and more to 2 MB.
 """
 
 from __future__ import annotations
