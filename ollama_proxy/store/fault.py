@@ -14,11 +14,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ..policy.redact import redact_foreign
 from .error import Missing, StoreError
 
-__all__ = ["Missing", "StoreError", "corrupt", "gate", "why"]
+__all__ = ["Missing", "StoreError", "busy", "corrupt", "gate", "why"]
 
 # The words of SQLite for a file that is damaged; its codes 11 (SQLITE_CORRUPT) and 26 (SQLITE_NOTADB),
 # https://www.sqlite.org/rescode.html.
 CODES = (11, 26)
+# SQLITE_BUSY and SQLITE_LOCKED: another process has the file to itself.
+LOCKED = (5, 6)
 
 
 @contextmanager
@@ -50,3 +52,9 @@ def corrupt(exc: BaseException) -> bool:
     cause = origin(exc)
     # The extended code holds the primary one in its last byte.
     return isinstance(cause, sqlite3.DatabaseError) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in CODES
+
+
+def busy(exc: BaseException) -> bool:
+    """Return whether this says that another process has the file to itself."""
+    cause = origin(exc)
+    return isinstance(cause, sqlite3.DatabaseError) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in LOCKED

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..private import check_link, make_folder
 from . import schema
-from .fault import StoreError, corrupt, gate, why
+from .fault import StoreError, busy, corrupt, gate, why
 from .file import Look, begin, look, put_aside
 from .fold import HOUR
 from .keys import Keys
@@ -176,9 +176,13 @@ class Store:
 
     def _mend_file(self, file: Path, *, suspect: bool) -> None:
         if not suspect and look(file) is Look.OURS:
-            with suppress(DBAPIError):
+            try:
                 if self._current():
                     return
+            except DBAPIError as exc:
+                if busy(exc):
+                    # It has been waited for already.
+                    raise
         make_folder(file.parent)
         check_link(file)
         if self.place.own:

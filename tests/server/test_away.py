@@ -7,6 +7,8 @@ import asyncio
 import itertools
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
@@ -21,7 +23,7 @@ from ollama_proxy.account import Budget, Key
 from ollama_proxy.policy import credentials
 from ollama_proxy.server.keys import ACCOUNTS, CLERK, TASKS
 from ollama_proxy.server.sweep import sweep
-from ollama_proxy.store import Store, schema
+from ollama_proxy.store import Store, place, schema
 from tests.conftest import Proxy, Start
 from tests.fakes.ollama import FakeOllama
 from tests.server.conftest import HELLO, config
@@ -104,6 +106,27 @@ def garbage() -> Away:
 FILES = [folder_is_a_file, file_is_a_folder, newer_schema, foreign, garbage]
 
 
+def lets_in(where: str) -> bool:
+    try:
+        psycopg.connect(where).close()
+    except psycopg.OperationalError as exc:
+        return "password" not in str(exc)
+    return True
+
+
+def ask_password(server: Path, user: str) -> None:
+    """Let the server ask this user for a password."""
+    rules = server / "data" / "pg_hba.conf"
+    rules.write_text(f"local all {user} scram-sha-256\n{rules.read_text()}")
+    with psycopg.connect(f"host={server} user=oproxy dbname=postgres", autocommit=True) as connection:
+        connection.execute("SELECT pg_reload_conf()")
+    # Until the server has read its rules, it lets everybody in.
+    for _ in range(1000):
+        if not lets_in(f"host={server} user={user} password=wrong dbname=postgres"):
+            return
+    raise AssertionError("no password is asked for")
+
+
 @pytest.fixture
 def postgres(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Away]]:
     """Return what makes a PostgreSQL database that is away: its socket, its user or itself is missing."""
@@ -115,39 +138,42 @@ def postgres(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
     def make(missing: str) -> Away:
         name = f"away{os.getpid()}_{next(NUMBERS)}"
-        place = Path("/tmp") / f"oproxy-{name}"
-        place.mkdir(mode=0o700)
-        links.append(place)
-        user = name if missing == "user" else "oproxy"
-        socket = place / ".s.PGSQL.5432"
+        where = Path("/tmp") / f"oproxy-{name}"
+        where.mkdir(mode=0o700)
+        links.append(where)
+        user = name if missing in ("user", "password") else "oproxy"
+        socket = where / ".s.PGSQL.5432"
 
         def start() -> None:
             socket.symlink_to(server / ".s.PGSQL.5432")
 
         steps: dict[str, Callable[[], None]] = {
             "server": start,
-            "user": lambda: call(f"CREATE ROLE {name} LOGIN SUPERUSER"),
+            "user": lambda: call(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'hunter3'"),
+            "password": lambda: call(f"ALTER ROLE {name} PASSWORD 'hunter2'"),
             "database": lambda: call(f"CREATE DATABASE {name}"),
         }
         for step, do in steps.items():
-            if step != missing and (step != "user" or user == name):
+            if step != missing and (step in ("server", "database") or (missing, step) == ("password", "user")):
                 do()
-        url = f"postgresql://{user}:hunter2@/{name}?host={place}"
-        words = {"server": "No such file", "user": "does not exist", "database": "does not exist"}
+        if missing == "password":
+            ask_password(server, user)
+        url = f"postgresql://{user}:hunter2@/{name}?host={where}"
+        words = {"server": "No such file", "password": "password authentication failed"}
         return Away(
             f'url = "{url}"',
-            words[missing],
+            words.get(missing, "does not exist"),
             steps[missing],
             lambda: at(url),
         )
 
     yield make
-    for place in links:
-        (place / ".s.PGSQL.5432").unlink(missing_ok=True)
-        place.rmdir()
+    for where in links:
+        (where / ".s.PGSQL.5432").unlink(missing_ok=True)
+        where.rmdir()
 
 
-@pytest.fixture(params=[*[each.__name__ for each in FILES], "pg_server", "pg_user", "pg_database"])
+@pytest.fixture(params=[*[each.__name__ for each in FILES], "pg_server", "pg_user", "pg_database", "pg_password"])
 def away(request: pytest.FixtureRequest) -> Away:
     kind: str = request.param
     if kind.startswith("pg_"):
@@ -230,6 +256,63 @@ async def test_what_was_answered_while_it_was_away_is_in_the_ledger_afterwards(
     assert await running.lines("the database works again; 3 ledger rows", 1), running.proxy.said
     seen.append(await running.chat())
     store = away.open()
+    assert ids(store) == {headers["x-request-id"] for _, _, headers in seen}
+    store.close()
+
+
+async def test_a_file_that_another_process_has_to_itself_is_waited_for_once_and_caught_up_with(
+    daemon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own().close()
+    monkeypatch.setattr(place, "BUSY", 0.1)
+    with closing(sqlite3.connect(folder() / "oproxy.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        running: Daemon = await daemon(Away("", "", print, own))
+        seen = [await asyncio.wait_for(running.chat(), 20) for _ in range(2)]
+        ledger = await running.ledger()
+    assert (ledger["ok"], ledger["waiting"], ledger["error"]) == (False, 2, "database is locked")
+    await running.back()
+    store = own()
+    assert ids(store) == {headers["x-request-id"] for _, _, headers in seen}
+    store.close()
+
+
+def mount(*options: str) -> None:
+    """Mount a small file system on the data folder, or change it."""
+    done = subprocess.run(["mount", *options, str(folder())], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"file systems cannot be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def mounted() -> Iterator[None]:
+    if sys.platform != "linux":
+        pytest.skip("tmpfs is Linux'")
+    folder().mkdir(parents=True)
+    mount("-t", "tmpfs", "-o", "size=64k", "none")
+    yield
+    subprocess.run(["umount", "-l", str(folder())], check=True)
+
+
+@pytest.mark.usefixtures("mounted")
+@pytest.mark.parametrize(("how", "error"), [("full", "full"), ("read-only", "Read-only file system")])
+async def test_a_disk_that_takes_nothing_at_the_start_is_caught_up_with(
+    how: str, error: str, daemon: Callable[..., Any]
+) -> None:
+    if how == "full":
+        (folder() / "filler").write_bytes(b"x" * 60_000)
+    else:
+        mount("-o", "remount,ro")
+    running: Daemon = await daemon(Away("", "", print, own))
+    seen = [await asyncio.wait_for(running.chat(), 20) for _ in range(2)]
+    assert [status for status, _, _ in seen] == [200, 200]
+    ledger = await running.ledger()
+    assert (ledger["status"], ledger["waiting"]) == ("degraded", 2)
+    assert error in ledger["error"]
+    mount("-o", "remount,rw,size=8m")
+    await running.back()
+    store = own()
     assert ids(store) == {headers["x-request-id"] for _, _, headers in seen}
     store.close()
 

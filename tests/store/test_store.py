@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from ollama_proxy.store import Store, StoreError, migrate, schema
+from ollama_proxy.store import Store, StoreError, migrate, place, schema
 from ollama_proxy.store.file import Look, begin, look
 from ollama_proxy.store.fold import GROUPS, SUMS, hour_of
 from ollama_proxy.store.rollup import roll_up
@@ -422,6 +422,21 @@ def test_a_thread_that_outlives_the_store_leaves_no_connection_open(spot: Spot) 
             assert late.scalar(text("SELECT 1")) == 1
     assert closed(before)
     assert closed(after)
+
+
+def test_a_file_that_another_process_has_to_itself_is_waited_for_once(
+    lone: Spot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lone.open().close()
+    monkeypatch.setattr(place, "BUSY", 0.05)
+    tried = []
+    monkeypatch.setattr(Store, "_check", lambda *args, **kwargs: tried.append(1))
+    with closing(sqlite3.connect(lone.file, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked"):
+            lone.open()
+    assert not tried
 
 
 def test_the_pool_logs_where_the_daemon_quiets_it(lone: Spot) -> None:
