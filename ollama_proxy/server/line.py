@@ -12,8 +12,10 @@ from ..policy.redact import redact_text
 __all__ = ["request_line"]
 
 
-def request_line(method: str, path: str, books: Books, now: float) -> str:
-    """Return e.g. `14:03:05 POST /v1/chat/completions gpt-4o → ollama/smollm2 200 21+8 tokens, first 12 ms, 55 ms`."""
+def request_line(method: str, path: str, books: Books, now: float, origin: str | None = None) -> str:
+    """Return e.g. `14:03:05 POST /v1/chat/completions gpt-4o → ollama/smollm2 200 21+8 tokens, first 12 ms, 55 ms`.
+
+    A refusal names the `origin` it may be due to: browsers show their users neither the status nor the message."""
     parts = [clock(int(now)), method, line_text(path)]
     if books.asked:
         served = f"{books.backend}/{line_text(books.served)}" if books.served else "?"
@@ -21,6 +23,8 @@ def request_line(method: str, path: str, books: Books, now: float) -> str:
     parts.append(str(books.status))
     if books.code:
         parts.append(line_text(books.code))
+    if origin:
+        parts.append(f"from {line_text(origin)}")
     figures = []
     if books.usage is not None:
         about = "" if books.usage.exact else "~"

@@ -164,7 +164,8 @@ def tell(request: web.Request, books: Books, answer: object) -> None:
     try:
         if books.endpoint and (recorder := app.get(RECORDER)) is not None:
             record(recorder, request, answer)
-        app[SAY](request_line(request.method, request.path, books, app[WALL]()))
+        origin = request.headers.get("origin") if books.status == 403 else None
+        app[SAY](request_line(request.method, request.path, books, app[WALL](), origin))
     except Exception:
         log.exception("request %s was answered, but not recorded or printed", books.id)
 

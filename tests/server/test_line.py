@@ -42,6 +42,14 @@ def test_a_refusal_tells_its_code_and_that_nobody_answered() -> None:
     assert line(made) == "12:00:05 POST /v1/chat/completions nosuch → ? 404 model_not_found 1 ms"
 
 
+def test_a_refusal_names_the_origin_of_a_browser() -> None:
+    made = Books(100.0)
+    made.status, made.ended = 403, 100.0
+    assert request_line("OPTIONS", "/api/chat", made, NOON, "app://obsidian.md\x1b[2J") == (
+        "12:00:05 OPTIONS /api/chat 403 from app://obsidian.md?[2J 0 ms"
+    )
+
+
 def test_a_page_has_no_model() -> None:
     made = Books(100.0)
     made.status, made.ended = 200, 100.0

@@ -31,6 +31,7 @@ async def test_a_page_of_another_origin_is_refused_and_our_own_is_not(setup: Set
     async with setup.http.get("/v1/models", headers={"origin": "http://evil.example"}) as response:
         assert response.status == 403
         assert "access-control-allow-origin" not in response.headers
+    assert " GET /v1/models 403 from http://evil.example " in setup.proxy.said[-1]
     async with setup.http.get("/v1/models", headers={"origin": setup.proxy.url}) as response:
         assert response.status == 200
         assert response.headers["access-control-allow-origin"] == setup.proxy.url
