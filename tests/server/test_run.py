@@ -322,3 +322,26 @@ def test_threads_share_few_memory_arenas_unless_the_environment_says_how_many(tm
     assert (done, count <= 2) == ("True", True)
     done, count = arenas({**env, "MALLOC_ARENA_MAX": "6"})
     assert (done, count > 2) == ("False", True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
+def test_large_blocks_leave_no_holes_in_the_arenas() -> None:
+    # By default, the first large block that is given back has the next ones taken out of the arena.
+    source = (
+        "import ctypes, sys\n"
+        "from ollama_proxy.server.run import limit_arenas\n"
+        "class Info(ctypes.Structure):\n"
+        "    _fields_ = [(str(number), ctypes.c_size_t) for number in range(10)]\n"
+        "libc = ctypes.CDLL(None); libc.mallinfo2.restype = Info\n"
+        "sys.argv[1:] and limit_arenas()\n"
+        "bytearray(9_000_000)\n"
+        "before = getattr(libc.mallinfo2(), '3'); kept = bytearray(2_000_000)\n"
+        "print(getattr(libc.mallinfo2(), '3') - before)\n"
+    )
+
+    def mapped(*arguments: str) -> int:
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-c", source, *arguments]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
+
+    assert (mapped(), mapped("limited")) == (0, 1)
