@@ -13,7 +13,7 @@ from typing import Self
 
 from ..errors import AnswerTooLarge, OproxyError, Overloaded, TooLarge
 
-__all__ = ["Hold", "Memory", "answer_cost", "body_cost", "default_budget"]
+__all__ = ["Hold", "Memory", "answer_cost", "body_cost", "default_budget", "items_cost"]
 
 MIB = 1024 * 1024
 # One in so many bytes of the budget is for small requests.
@@ -28,6 +28,9 @@ WAIT = 1.0
 BODY = 5
 # And for each value in it: most objects that JSON makes are behind a comma (148 bytes for a message, 154 for a key).
 VALUE = 160
+# An item of a conversation of Responses takes so much whatever is in it: it is decoded, brought into the form in which
+# it is kept, translated for the model, and encoded for the database (1.9 KiB for a message of one word).
+ITEM = 2048
 # A body of up to so many bytes costs at most so much for each; looking for commas would cost more than it tells.
 SHORT, SHORT_BODY = 4096, 16
 # The same for a backend's whole answer, whose values are mostly numbers and strings.
@@ -48,6 +51,11 @@ def body_cost(data: bytes) -> int:
     """Return the bytes of memory that a request's body, or a piece of it, takes until the request has ended."""
     size = len(data)
     return SHORT_BODY * size if size <= SHORT else BODY * size + VALUE * data.count(b",")
+
+
+def items_cost(count: int) -> int:
+    """Return the bytes of memory that so many items of a conversation take, beside those of the body."""
+    return ITEM * count
 
 
 def answer_cost(data: bytes) -> int:

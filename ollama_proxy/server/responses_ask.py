@@ -21,7 +21,7 @@ from ..errors import ContextTooLong, Invalid, NotFound, Overloaded
 from ..events import Event
 from ..model import Ask
 from ..policy.books import Books
-from ..policy.memory import body_cost
+from ..policy.memory import body_cost, items_cost
 from ..policy.route import Target
 from ..policy.shorten import shorten
 from ..stored import Piece, Stored
@@ -245,7 +245,9 @@ async def lookup(app: web.Application, id: str, owner: str) -> Item:
 
 
 async def with_files(app: web.Application, items: Sequence[Item], books: Books, owner: str) -> list[Item]:
-    """Return items with the content of uploaded files in them, for the prompt alone."""
+    """Return items with the content of uploaded files in them, for the prompt alone. What all of them will take is
+    counted here. Raises TooLarge and Overloaded."""
+    books.hold.take(items_cost(len(items)))
     if not any(map(names_file, items)):
         return list(items)
     reader = Reader(app, books, owner)

@@ -165,6 +165,31 @@ async def test_what_is_too_large_for_the_whole_budget_is_413_before_it_is_read(
     assert "memory under [server]" in body["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens", "/v1/responses/compact"])
+async def test_the_items_of_a_conversation_count_for_more_than_their_bytes(
+    start_proxy: Start, ollama: FakeOllama, path: str
+) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "32MiB"')
+    body = {"model": "smollm2", "input": [{"role": "user", "content": "x"}] * 14_000}
+    async with aiohttp.ClientSession(proxy.url) as http, http.post(path, json=body) as response:
+        assert response.status == 413, await response.text()
+        assert "memory under [server]" in (await response.json())["error"]["message"]
+    assert not ollama.asked("/api/chat")
+    assert await given_back(proxy)
+
+
+async def test_the_items_that_a_response_goes_on_from_count_too(start_proxy: Start, ollama: FakeOllama) -> None:
+    proxy = await start(start_proxy, ollama, 'memory = "32MiB"')
+    body: dict[str, Any] = {"model": "smollm2", "input": [{"role": "user", "content": "x"}] * 8_000}
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/v1/responses", json=body) as response:
+            assert response.status == 200, await response.text()
+            body["previous_response_id"] = (await response.json())["id"]
+        async with http.post("/v1/responses", json=body) as response:
+            assert response.status == 413, await response.text()
+    assert await given_back(proxy)
+
+
 async def test_a_body_of_unknown_length_is_counted_as_it_comes(start_proxy: Start, ollama: FakeOllama) -> None:
     proxy = await start(start_proxy, ollama, 'memory = "4MiB"')
 
