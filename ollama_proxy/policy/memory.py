@@ -13,7 +13,7 @@ from typing import Self
 
 from ..errors import AnswerTooLarge, OproxyError, Overloaded, TooLarge
 
-__all__ = ["Hold", "Memory", "answer_cost", "body_cost", "default_budget", "items_cost"]
+__all__ = ["Hold", "Memory", "Unsent", "answer_cost", "body_cost", "default_budget", "items_cost"]
 
 MIB = 1024 * 1024
 # One in so many bytes of the budget is for small requests.
@@ -179,3 +179,23 @@ class Hold:
         if self.held and self.memory is not None:
             self.memory.give(self.held)
         self.held = 0
+
+
+class Unsent:
+    """What has come of a stream and cannot be passed on yet: an event, a line or a document that is not whole."""
+
+    __slots__ = ("hold", "size")
+
+    def __init__(self, hold: Hold) -> None:
+        self.hold = hold
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count `size` more bytes. Raises AnswerTooLarge and Overloaded."""
+        self.hold.take_answer(ANSWER * size)
+        self.size += ANSWER * size
+
+    def clear(self) -> None:
+        """Give back what was counted: it has been passed on."""
+        self.hold.give(self.size)
+        self.size = 0

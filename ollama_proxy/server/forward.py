@@ -19,12 +19,14 @@ from ..framing import BOM, Overlong, escape_breaks, sse
 from ..model import Call
 from ..policy import credentials
 from ..policy.books import Books
+from ..policy.memory import Unsent
 from ..policy.options import is_glob
 from ..policy.redact import redact_error
 from ..settings import Settings
 from ..translate.forward import (
     OBSERVED,
     AnswerObserver,
+    Ends,
     EventGuard,
     answer_headers,
     answered_error,
@@ -182,6 +184,9 @@ class Answer:
         self._books.stream = self._observer.streams
         self._guard = EventGuard() if self._observer.streams else None
         self._work = request.app[WORKERS].run
+        self._unsent = Unsent(self._books.hold)
+        # Of a document that is too large to be read as a whole.
+        self._ends: Ends | None = None
         self._early = b""
 
     async def passed(self) -> web.StreamResponse:
@@ -191,8 +196,10 @@ class Answer:
         held: list[bytes] = []
         if self._is_checked():
             size = 0
+            self._ends = ends = Ends()
             async for data in source:
                 self._observer.feed(data)
+                ends.feed(data)
                 self._books.hold.take_answer(HELD * len(data))
                 held.append(data)
                 size += len(data)
@@ -201,7 +208,7 @@ class Answer:
             else:
                 body = b"".join(held)
                 return await self._work(len(body), self._whole, body)
-            if not self._observer.json:
+            if not self._observer.json or not ends.opens:
                 raise unreadable(held[0], self._books.backend)
         return await self._streamed(held, source)
 
@@ -257,7 +264,15 @@ class Answer:
                 async for data in source:
                     books.first = books.first or request.app[CLOCK]()
                     await self._work(self._worked_on(data), self._observer.feed, data)
+                    if self._ends is not None:
+                        self._ends.feed(data)
+                        if left == len(data) and not self._ends.sound:
+                            break
                     left = await self._write(response, data, left)
+                if self._ends is not None and not self._ends.sound:
+                    raise UpstreamDown(
+                        f"The backend '{books.backend}' ended its answer before it was complete.", backend=books.backend
+                    )
                 if self._guard is not None:
                     await self._end_events(response, self._guard)
         except (OproxyError, Overlong) as exc:
@@ -292,6 +307,10 @@ class Answer:
         """Write some; the books are closed before the last of it. Returns the bytes that are still to come."""
         if self._guard is not None:
             events = await self._work(self._worked_on(data), self._guard.feed, data)
+            if not events:
+                self._unsent.add(len(data))
+            elif self._unsent.size:
+                self._unsent.clear()
             if self._guard.failed is not None:
                 await self._fail(response, self._guard.failed)
             if not self._guard.seen and self._wanted.stream is None:

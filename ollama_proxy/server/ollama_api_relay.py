@@ -20,7 +20,7 @@ from ..policy.books import Books
 from ..policy.meter import Meter
 from ..policy.redact import redact_error
 from ..policy.route import Target
-from ..translate import ollama_pass
+from ..translate import ollama_pass, passthrough
 from ..translate.ollama_front_write import error_line
 from ..translate.ollama_read import ChatReader, CompletionReader
 from ..translate.openai_errors import unreadable
@@ -178,10 +178,12 @@ class Embedded(msgspec.Struct):
     prompt_eval_count: int | None = None
     error: Any = None
 
-    def holds(self, path: str) -> bool:
-        """Return whether there are vectors, in the form that the path has."""
+    def holds(self, path: str, inputs: int | None) -> bool:
+        """Return whether there are vectors in the form that the path has, one for each of the inputs where their number
+        is known."""
         if path == "/api/embed":
-            return bool(self.embeddings)
+            vectors = self.embeddings or []
+            return len(vectors) == (inputs or len(vectors) or 1) and all(bytes(each)[:1] == b"[" for each in vectors)
         return isinstance(self.embedding, msgspec.Raw) and bytes(self.embedding)[:1] == b"["
 
 
@@ -201,7 +203,7 @@ async def relay_embedding(request: web.Request, asked: Asked, target: Target) ->
     if found.error is not None:
         wire = request.app[ENGINE].backend_of(target).wire
         raise wire.error(502, body, backend=books.backend, model=books.asked)
-    if not asked.idle and not found.holds(asked.path):
+    if not asked.idle and not found.holds(asked.path, passthrough.inputs_of(asked.fields)):
         raise unreadable(body, books.backend)
     count = found.prompt_eval_count
     if count is not None or asked.idle:

@@ -12,6 +12,7 @@ from aiohttp import web
 from .. import tokens
 from ..backends.base import Reply
 from ..errors import OproxyError
+from ..events import Usage
 from ..model import Call
 from ..policy.books import Books
 from ..policy.redact import redact_error
@@ -52,9 +53,13 @@ async def relay_whole(
     """The same for an answer that is not streamed: return its body."""
     async with passed(app, books, path, fields, target) as reply:
         body = await reply.read(books.hold)
-        observe = partial(passthrough.observe_whole, body, path, asked=books.asked, backend=books.backend)
-        body, books.usage = await app[WORKERS].run(len(body), observe)
-        return body
+
+        def observe() -> tuple[bytes, Usage | None]:
+            inputs = passthrough.inputs_of(fields) if path == "/embeddings" else None
+            return passthrough.observe_whole(body, path, asked=books.asked, backend=books.backend, inputs=inputs)
+
+        answer, books.usage = await app[WORKERS].run(len(body), observe)
+        return answer
 
 
 @asynccontextmanager

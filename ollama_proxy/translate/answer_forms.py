@@ -6,6 +6,7 @@ fail in ways no program expects, so that everything else is raised as an error. 
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -55,9 +56,10 @@ _texts = msgspec.json.Decoder(list[_Text]).decode
 _vectors = msgspec.json.Decoder(list[_Vector]).decode
 
 
-def read_answer(body: bytes, path: str, *, asked: str, backend: str) -> bytes:
+def read_answer(body: bytes, path: str, *, asked: str, backend: str, inputs: int | None = None) -> bytes:
     """Return the document of a whole answer to `path` (below /v1): as it came, or made of the events that came in its
-    place. Raises the error it holds, and errors.UpstreamFailed for what is no answer."""
+    place. `inputs`: the texts that were to be embedded, where known. Raises the error it holds, and
+    errors.UpstreamFailed for what is no answer."""
     body = body.removeprefix(BOM)
     if not is_document(body.lstrip()):
         body = _gathered(body, path, asked, backend)
@@ -67,19 +69,35 @@ def read_answer(body: bytes, path: str, *, asked: str, backend: str) -> bytes:
         whole = _whole(body)
         if whole.choices is UNSET and whole.data is UNSET:
             raise told_error(_any(body), asked=asked, backend=backend) or unreadable(body, backend)
-        if not _holds(whole, path):
+        if not _holds(whole, path, inputs):
             raise unreadable(body, backend)
     except _BROKEN:
         raise unreadable(body, backend) from None
     return body
 
 
-def _holds(whole: _Whole, path: str) -> bool:
+def _holds(whole: _Whole, path: str, inputs: int | None) -> bool:
     """Return whether a document holds what clients take out of it without looking. Raises msgspec's errors."""
     if path == "/embeddings":
-        return bool(_vectors(whole.data if isinstance(whole.data, Raw) else b"[]"))
+        vectors = _vectors(whole.data if isinstance(whole.data, Raw) else b"[]")
+        return len(vectors) == (inputs or len(vectors) or 1) and all(
+            _is_vector(bytes(each.embedding)) for each in vectors
+        )
     choices = whole.choices if isinstance(whole.choices, Raw) else b"[]"
     return bool(_chat(choices) if path == "/chat/completions" else _texts(choices))
+
+
+def _is_vector(embedding: bytes) -> bool:
+    """Return whether an embedding is a list, or base64. Numbers are not looked at: that would take as long
+    as all else together."""
+    if embedding[:1] == b"[":
+        return len(embedding) > len(b"[]")
+    try:
+        # A slash may be escaped.
+        data = binascii.a2b_base64(embedding[1:-1].replace(rb"\/", b"/"), strict_mode=True)
+    except binascii.Error:
+        return False
+    return embedding[:1] == b'"' and bool(data)
 
 
 def told_error(record: Any, *, asked: str, backend: str, named: bool = False) -> OproxyError | None:

@@ -198,6 +198,32 @@ def answered_error(body: bytes, *, asked: str, backend: str) -> OproxyError | No
         return None
 
 
+class Ends:
+    """The first and the last byte of a document that passes by, white space left out: what is looked at of one that is
+    too large to be read."""
+
+    __slots__ = ("_first", "_last")
+
+    def __init__(self) -> None:
+        self._first = self._last = b""
+
+    def feed(self, data: bytes) -> None:
+        if not self._first:
+            self._first = data.removeprefix(BOM).lstrip()[:1]
+        # Of a large piece only the end is copied.
+        self._last = data[-64:].rstrip()[-1:] or data.rstrip()[-1:] or self._last
+
+    @property
+    def opens(self) -> bool:
+        """Return whether it begins like a JSON object."""
+        return self._first == b"{"
+
+    @property
+    def sound(self) -> bool:
+        """Return whether it begins and ends like one."""
+        return self.opens and self._last == b"}"
+
+
 class EventGuard:
     """Passes whole events on, so that what is said after one is an event of its own. `broken`: what was no event that
     an SDK can read, it and all that follows is not passed on. `seen`: an event with data has come; `failed`: the first

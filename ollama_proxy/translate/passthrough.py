@@ -20,7 +20,7 @@ from .answer_forms import chunks_of, is_document, read_answer, told_error
 from .openai_errors import unreadable
 from .openai_read import read_usage
 
-__all__ = ["StreamObserver", "asks_usage", "observe_whole", "rewrite_request", "streams"]
+__all__ = ["StreamObserver", "asks_usage", "inputs_of", "observe_whole", "rewrite_request", "streams"]
 
 _encode = msgspec.json.Encoder().encode
 _any = msgspec.json.Decoder().decode
@@ -54,6 +54,20 @@ def most_tokens(fields: Mapping[str, Raw]) -> int:
     """Return the most tokens that a request asks for, all its choices together; 0 where it does not say."""
     most = _number(fields, "max_completion_tokens") or _number(fields, "max_tokens")
     return most * max(1, _number(fields, "n"))
+
+
+def inputs_of(fields: Mapping[str, Raw]) -> int | None:
+    """Return how many texts a request for embeddings has; None where that is not clear: the backend decides. A list of
+    numbers is one text."""
+    found = bytes(fields.get("input", b"")).strip()
+    if found[:1] == b'"':
+        return 1
+    try:
+        items = msgspec.json.decode(found, type=list[Raw])
+    except _BROKEN:
+        return None
+    kinds = {bytes(item)[:1] in (b'"', b"[") for item in items}
+    return None if len(kinds) != 1 else len(items) if kinds.pop() else 1
 
 
 def _number(fields: Mapping[str, Raw], name: str) -> int:
@@ -326,10 +340,13 @@ class StreamObserver:
             self._open.add(choice.index)
 
 
-def observe_whole(body: bytes, path: str, *, asked: str, backend: str = "") -> tuple[bytes, Usage | None]:
-    """Return a whole answer of a path (below /v1) with the model's name as the client knows it, and its usage. Raises
-    the error that some servers answer with status 200, and errors.UpstreamFailed for what is no answer."""
-    body = read_answer(body, path, asked=asked, backend=backend)
+def observe_whole(
+    body: bytes, path: str, *, asked: str, backend: str = "", inputs: int | None = None
+) -> tuple[bytes, Usage | None]:
+    """Return a whole answer of a path (below /v1) with the model's name as the client knows it, and its usage.
+    `inputs`: the texts that were to be embedded, where known. Raises the error that some servers answer with status
+    200, and errors.UpstreamFailed for what is no answer."""
+    body = read_answer(body, path, asked=asked, backend=backend, inputs=inputs)
     whole = _whole(body)
     usage = None
     if isinstance(whole.usage, Raw):

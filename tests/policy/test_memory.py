@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_proxy.errors import AnswerTooLarge, OproxyError, Overloaded, TooLarge
-from ollama_proxy.policy.memory import MIB, Hold, Memory, answer_cost, body_cost, default_budget
+from ollama_proxy.policy.memory import MIB, Hold, Memory, Unsent, answer_cost, body_cost, default_budget
 
 STEPS = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from(["take", "attempt", "give", "release"]), st.integers(0, 3000))
@@ -112,3 +112,19 @@ def test_many_small_values_cost_more_than_one_long_text() -> None:
     assert body_cost(text) == 500_000
     assert body_cost(values) == 500_000 + 160 * 25_000
     assert answer_cost(values) == 300_000 + 40 * 25_000
+
+
+def test_what_cannot_be_passed_on_yet_is_counted_until_it_is() -> None:
+    memory = Memory(1000)
+    with Hold(memory) as hold:
+        unsent = Unsent(hold)
+        unsent.add(100)
+        unsent.add(50)
+        assert memory.held == 450
+        unsent.clear()
+        unsent.clear()
+        assert memory.held == 0
+        unsent.add(100)
+        with pytest.raises(AnswerTooLarge):
+            unsent.add(200)
+    assert memory.held == 0

@@ -6,6 +6,7 @@ is a fault of ours, whatever the backend has sent.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -16,6 +17,7 @@ import aiohttp
 import openai
 import pytest
 
+from ollama_proxy.server.keys import MEMORY
 from tests.conftest import Proxy, Start
 from tests.fakes.raw import MODEL, RawServer, http, raw_server
 
@@ -97,6 +99,11 @@ BODIES: dict[str, bytes] = {
     "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n",
     "nothing at all": b"",
 }
+
+
+def blames_backend(line: str) -> bool:
+    """Return whether a printed line names the backend and says that it failed."""
+    return "lab" in line and (" 502 " in line or "backend_" in line)
 
 
 class Asked(NamedTuple):
@@ -360,3 +367,66 @@ PATHS = {
     "ollama chat stream": ("/api/chat", ("model", "messages")),
     "ollama generate stream": ("/api/generate", ("model", "prompt")),
 }
+
+
+# --- documents that are held ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["openai chat stream", "openai response stream", "ollama chat stream"])
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+async def test_a_document_that_is_held_to_be_told_as_a_stream_counts_as_memory(
+    start: Any, kind: str, name: str
+) -> None:
+    setup: Setup = await start(kind)
+    memory = setup.proxy.app[MEMORY]
+    memory.resize(4 * 1024 * 1024)
+    long = "a" * 3_000_000
+    whole = {**CHAT, "choices": [{**SAID, "message": {"role": "assistant", "content": long}}]}
+    if kind == "ollama":
+        whole = {**O_CHAT, **END, "message": {"role": "assistant", "content": long}}
+    setup.server.answer = http(dumped(whole), NDJSON if kind == "ollama" else "application/json")
+    error = await setup.fails(ASKED[name], name)
+    assert "memory under [server]" in str(error)
+    for _ in range(200):
+        if memory.held == 0:
+            break
+        await asyncio.sleep(0.01)
+    assert memory.held == 0
+    memory.resize(64 * 1024 * 1024)
+    assert await ASKED[name].ask(setup.sdk)
+
+
+LARGE = b'{"data":[{"b64_json":"' + b"a" * (9 * 1024 * 1024) + b'"}]}'
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_of_a_forwarded_document_that_is_too_large_to_be_read_beginning_and_end_are_checked(
+    start: Any, chunked: bool
+) -> None:
+    setup: Setup = await start("openai")
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+
+    def answer(body: bytes) -> bytes:
+        return head + b"\r\n" + body if chunked else http(body)
+
+    setup.server.answer = answer(b"\n " + LARGE + b" \n")
+    assert len((await FORWARDED["openai image"].ask(setup.sdk)).data[0].b64_json) > len(LARGE) - 100
+    for odd in (LARGE[:-3], LARGE[1:], b"<html>" + LARGE, b"[" + LARGE + b"]"):
+        setup.server.answer = answer(odd)
+        setup.proxy.said.clear()
+        await setup.fails(FORWARDED["openai image"], "openai image")
+        (line,) = setup.proxy.said
+        assert blames_backend(line), line
+
+
+async def test_fewer_vectors_than_texts_are_no_answer(start: Any) -> None:
+    for kind, answer in (("openai", VECTORS), ("ollama", O_VECTORS)):
+        setup: Setup = await start(kind)
+        setup.server.answer = http(dumped(answer))
+        for name, ask in (
+            ("openai", lambda: setup.sdk.openai.embeddings.create(model=MODEL, input=["a", "b"])),  # noqa: B023
+            ("ollama", lambda: setup.sdk.ollama.embed(MODEL, ["a", "b"])),  # noqa: B023
+        ):
+            with pytest.raises(ERRORS[name]):
+                await ask()
+        assert len((await setup.sdk.ollama.embed(MODEL, ["a"])).embeddings) == 1

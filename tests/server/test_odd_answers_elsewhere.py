@@ -25,7 +25,7 @@ from tests.fakes.raw import MODEL, RawServer, http, raw_server
 
 from .test_batches import Client
 from .test_ledger import rows
-from .test_odd_answers import ASKED, BODIES, ERRORS, Clients, anthropic, dumped, ollama
+from .test_odd_answers import ASKED, BODIES, ERRORS, Clients, anthropic, blames_backend, dumped, ollama
 
 BOTH = pytest.mark.parametrize("kind", ["openai", "ollama"])
 QUIET = "[logs]\nrequests = false\n"
@@ -42,11 +42,6 @@ def config(server: RawServer, kind: str, more: str = "") -> str:
         f'[backends.lab]\ntype = "{kind}"\nurl = "{server.url}{"/v1" if kind == "openai" else ""}"\n'
         f'read_timeout = 5\n[moderations]\nmodel = "{MODEL}"\n{more}'
     )
-
-
-def blames_backend(line: str) -> bool:
-    """Return whether a printed line names the backend and says that it failed."""
-    return "lab" in line and (" 502 " in line or "backend_" in line)
 
 
 # --- responses --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ollama_proxy.errors import BackendError, UpstreamDown, UpstreamFailed
 from ollama_proxy.events import Usage
 from ollama_proxy.translate import passthrough
-from ollama_proxy.translate.passthrough import StreamObserver, observe_whole, rewrite_request
+from ollama_proxy.translate.passthrough import StreamObserver, inputs_of, observe_whole, rewrite_request
 
 DONE = b"data: [DONE]\n\n"
 
@@ -408,3 +408,60 @@ def test_a_stream_is_gathered_into_the_document_that_was_asked_for() -> None:
 def test_an_error_with_status_200_is_raised() -> None:
     with pytest.raises(UpstreamFailed, match="Unexpected endpoint"):
         observe_whole(b'{"error":"Unexpected endpoint or method. (POST /v1/embeddings)"}', VECTORS, asked="x")
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+def embedded(*vectors: Any) -> bytes:
+    return json.dumps({"data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "inputs"),
+    [
+        ([[0.5]], 2),
+        ([[0.5], [0.5]], 1),
+        (["AAAAPw=="], 2),
+        ([[]], 1),
+        ([""], 1),
+        (["no base64"], 1),
+        (["AAAAPw"], 1),
+        ([None], 1),
+        ([{}], None),
+        ([5], None),
+        ([[0.5], "AAAA!w=="], 2),
+    ],
+)
+def test_vectors_that_are_none_or_not_as_many_as_asked_for_are_no_answer(vectors: Any, inputs: int | None) -> None:
+    with pytest.raises(UpstreamFailed, match="lab"):
+        observe_whole(embedded(*vectors), VECTORS, asked="x", backend="lab", inputs=inputs)
+
+
+@pytest.mark.parametrize("vectors", [[[0.5], [1]], ["AAAAPw==", "AAAAPw=="]])
+def test_as_many_vectors_as_texts_pass_as_they_are(vectors: Any) -> None:
+    body = embedded(*vectors)
+    for inputs in (2, None):
+        assert observe_whole(body, VECTORS, asked="x", inputs=inputs)[0] is body
+    slashes = embedded("/w/+////").replace(b"/", rb"\/")
+    assert observe_whole(slashes, VECTORS, asked="x", inputs=1)[0] is slashes
+
+
+@pytest.mark.parametrize(
+    ("input", "count"),
+    [
+        ("text", 1),
+        (["a"], 1),
+        (["a", "b"], 2),
+        ([1, 2, 3], 1),
+        ([[1, 2], [3]], 2),
+        (["a", [1]], 2),
+        ([1, "a"], None),
+        ([], None),
+        (None, None),
+        ({"a": 1}, None),
+    ],
+)
+def test_the_texts_of_a_request_are_counted_where_that_is_clear(input: Any, count: int | None) -> None:
+    assert inputs_of({"input": msgspec.Raw(json.dumps(input).encode())}) == count
+    assert inputs_of({}) is None
