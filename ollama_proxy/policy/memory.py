@@ -13,7 +13,7 @@ from typing import Self
 
 from ..errors import AnswerTooLarge, OproxyError, Overloaded, TooLarge
 
-__all__ = ["Hold", "Memory", "Unsent", "answer_cost", "body_cost", "default_budget", "items_cost"]
+__all__ = ["Arriving", "Hold", "Memory", "Unsent", "answer_cost", "body_cost", "default_budget", "items_cost"]
 
 MIB = 1024 * 1024
 # One in so many bytes of the budget is for small requests.
@@ -181,6 +181,38 @@ class Hold:
         self.held = 0
 
 
+class Arriving:
+    """A body of `length` bytes (0: unknown) that comes in pieces. As much as has come is reserved for what is still to
+    come, where there is room: a body of which half is here is read to its end, and new ones are refused before they are
+    read, rather than all of them half-way. Who sends little reserves little, whatever was announced."""
+
+    __slots__ = ("ahead", "hold", "length", "size")
+
+    def __init__(self, hold: Hold, length: int) -> None:
+        self.hold, self.length = hold, length
+        # Bytes that have come, and bytes of memory that are reserved.
+        self.size = self.ahead = 0
+
+    def take(self, data: bytes) -> None:
+        """Take the memory for a piece. Raises Overloaded and TooLarge."""
+        self.size += len(data)
+        cost = body_cost(data)
+        if cost > self.ahead:
+            self.hold.take(cost - self.ahead)
+            self.ahead = 0
+        else:
+            self.ahead -= cost
+        more = BODY * min(self.size, self.length - self.size) - self.ahead
+        memory = self.hold.memory
+        if more > 0 and memory is not None and memory.room(more, self.hold.held) and self.hold.attempt(more):
+            self.ahead += more
+
+    def end(self) -> None:
+        """Give back what was reserved and not needed."""
+        self.hold.give(self.ahead)
+        self.ahead = 0
+
+
 class Unsent:
     """What has come of a stream and cannot be passed on yet: an event, a line or a document that is not whole."""
 
@@ -197,5 +229,6 @@ class Unsent:
 
     def clear(self) -> None:
         """Give back what was counted: it has been passed on."""
-        self.hold.give(self.size)
-        self.size = 0
+        if self.size:
+            self.hold.give(self.size)
+            self.size = 0

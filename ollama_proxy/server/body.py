@@ -17,7 +17,7 @@ from typing import TypeVar
 from aiohttp import StreamReader, web
 
 from ..errors import BodyTimeout, OproxyError
-from ..policy.memory import BODY, body_cost, default_budget
+from ..policy.memory import BODY, Arriving, body_cost, default_budget
 from ..policy.pace import patience
 from ..settings import Settings
 from ..translate.encodings import Unpacker, parse_encodings
@@ -198,15 +198,15 @@ async def read_body(request: web.Request) -> bytes:
 
 
 async def joined(request: web.Request) -> bytes:
-    """Return the pieces of a body as one. What it takes in memory is taken piece by piece: a client that announces much
-    and sends nothing keeps nobody else out."""
-    hold, most = request[BOOKS].hold, request.client_max_size
+    """Return the pieces of a body as one. What it takes in memory is taken piece by piece, and as much ahead as has
+    come: a client that announces much and sends nothing keeps nobody else out."""
+    most = request.client_max_size
+    arriving = Arriving(request[BOOKS].hold, 0 if packed(request) else request.content_length or 0)
     pieces: list[bytes] = []
-    size = 0
     async for data in body_pieces(request):
-        size += len(data)
-        if size > most:
-            raise web.HTTPRequestEntityTooLarge(most, size)
-        hold.take(body_cost(data))
+        if arriving.size + len(data) > most:
+            raise web.HTTPRequestEntityTooLarge(most, arriving.size + len(data))
+        arriving.take(data)
         pieces.append(data)
+    arriving.end()
     return b"".join(pieces)

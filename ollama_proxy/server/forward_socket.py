@@ -75,9 +75,9 @@ async def forwarded(request: web.Request, backends: Sequence[str]) -> web.Stream
         books.tries += 1
         async with backend.connect(call, offered) as there:
             chosen = (there.protocol,) if there.protocol else ()
-            # It is closed by us, when it is written down.
+            # It is closed by us, when it is written down. Packed frames could not be counted before they are unpacked.
             here = web.WebSocketResponse(
-                protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False, heartbeat=PING
+                protocols=chosen, max_msg_size=LARGEST_MESSAGE, autoclose=False, heartbeat=PING, compress=False
             )
             here.headers.update(head(request))
             await here.prepare(request)

@@ -59,7 +59,8 @@ async def serve_socket(request: web.Request) -> web.WebSocketResponse:
 
 async def served(request: web.Request) -> web.WebSocketResponse:
     size = request.app[ENGINE].snapshot.settings.server.max_body
-    ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=size, autoping=True)
+    # Packed frames could not be counted before they are unpacked.
+    ws = web.WebSocketResponse(heartbeat=PING, max_msg_size=size, autoping=True, compress=False)
     ws.headers.update(head(request))
     try:
         await ws.prepare(request)

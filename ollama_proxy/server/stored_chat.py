@@ -104,7 +104,7 @@ class Keeper:
     async def keep(self, body: bytes) -> None:
         """Keep a whole answer."""
         if len(body) > LARGEST:
-            self._refuse()
+            self._refuse(f"it has more than {LARGEST} bytes")
             return
         await self.attempt(lambda objects: self._add(objects, body))
 
@@ -154,17 +154,21 @@ class Keeper:
         """Return whether so much more of a stream can be remembered. Of one that is too long nothing is kept."""
         if self._size > LARGEST:
             return False
-        self._size += size
-        if self._size <= LARGEST and self._books.hold.attempt(size):
+        before, self._size = self._size, self._size + size
+        if self._size > LARGEST:
+            self._refuse(f"it has more than {LARGEST} bytes")
+        elif self._books.hold.attempt(size):
             return True
+        else:
+            self._refuse("there is no memory left for it (memory under [server])")
         self._size = LARGEST + 1
         self._events, self._pieces = [], []
-        self._refuse()
+        self._books.hold.give(before)
         return False
 
-    def _refuse(self) -> None:
-        """Name `store` among what had no effect, for an answer that is too long."""
-        log.warning("request %s: the completion is not kept: it has more than %d bytes", self._books.id, LARGEST)
+    def _refuse(self, why: str) -> None:
+        """Name `store` among what had no effect."""
+        log.warning("request %s: the completion is not kept: %s", self._books.id, why)
         self._books.ignored = (*self._books.ignored, "store")
 
     async def ended(self) -> None:

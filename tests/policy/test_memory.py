@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_proxy.errors import AnswerTooLarge, OproxyError, Overloaded, TooLarge
-from ollama_proxy.policy.memory import MIB, Hold, Memory, Unsent, answer_cost, body_cost, default_budget
+from ollama_proxy.policy.memory import MIB, Arriving, Hold, Memory, Unsent, answer_cost, body_cost, default_budget
 
 STEPS = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from(["take", "attempt", "give", "release"]), st.integers(0, 3000))
@@ -127,4 +127,44 @@ def test_what_cannot_be_passed_on_yet_is_counted_until_it_is() -> None:
         unsent.add(100)
         with pytest.raises(AnswerTooLarge):
             unsent.add(200)
+    assert memory.held == 0
+
+
+def test_a_body_of_which_half_has_come_is_read_to_its_end() -> None:
+    memory = Memory(8 * 1000 * 1000)
+    with Hold(memory) as first, Hold(memory) as second:
+        # 5 MB each, of 7.
+        old, new = Arriving(first, 1_000_000), Arriving(second, 1_000_000)
+        old.take(b"a" * 250_000)
+        assert memory.held == 2 * 5 * 250_000
+        new.take(b"a" * 10_000)
+        old.take(b"a" * 250_000)
+        assert first.held == 5 * 1_000_000
+        with pytest.raises(Overloaded):
+            new.take(b"a" * 600_000)
+        second.release()
+        old.take(b"a" * 500_000)
+        old.end()
+        assert (first.held, old.ahead) == (5 * 1_000_000, 0)
+    assert memory.held == 0
+
+
+@given(total=st.integers(100_000, 10**7), pieces=st.lists(st.integers(1, 100_000)), length=st.integers(0, 10**6))
+def test_what_is_reserved_is_never_more_than_what_has_come_and_all_given_back(
+    total: int, pieces: list[int], length: int
+) -> None:
+    memory = Memory(total)
+    with Hold(memory) as hold:
+        arriving, costs = Arriving(hold, length), 0
+        try:
+            for size in pieces:
+                arriving.take(b"a" * size)
+                costs += body_cost(b"a" * size)
+                assert costs + arriving.ahead == hold.held == memory.held <= memory.total
+                assert 0 <= arriving.ahead <= 5 * max(arriving.size, size)
+        except (Overloaded, TooLarge):
+            pass
+        else:
+            arriving.end()
+            assert hold.held == costs
     assert memory.held == 0

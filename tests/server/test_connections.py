@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from ollama_proxy.server.keys import MEMORY, SOCKETS, TASKS
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
+from tests.fakes.pairs import make_pair, trusting
 
 from .conftest import HELLO
 from .test_memory import Raw, given_back, start
@@ -133,4 +137,52 @@ async def test_a_client_that_does_not_read_its_answer_is_let_go(start_proxy: Sta
         await raw.send(f"POST /v1/chat/completions HTTP/1.1\nHost: localhost\nContent-Length: {len(body)}\n\n", body)
         raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.wait_for(ollama.hangups.wait(), 10)
+    assert await given_back(proxy)
+
+
+@pytest.mark.parametrize("compress", [0, 15])
+async def test_no_websocket_unpacks_frames(start_proxy: Start, ollama: FakeOllama, compress: int) -> None:
+    """A small packed frame may be a large one, and is counted only when it is unpacked."""
+    proxy = await start(start_proxy, ollama)
+    async with aiohttp.ClientSession(proxy.url) as http, http.ws_connect("/v1/responses", compress=compress) as ws:
+        assert not ws.compress
+        await ws.send_json({"type": "response.create", "model": "smollm2", "store": False, "input": "Hi"})
+        assert (await ws.receive_json(timeout=5))["type"] == "response.created"
+
+
+async def test_connections_by_tls_count_with_all_others(start_proxy: Start, ollama: FakeOllama, tmp_path: Path) -> None:
+    proxy = await start(start_proxy, ollama, "max_connections = 2")
+    pair = make_pair(tmp_path, "first")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    assert proxy.runner is not None
+    await web.TCPSite(proxy.runner, "127.0.0.1", 0, ssl_context=context).start()
+    port = proxy.runner.addresses[-1][1]
+    known = trusting(pair)
+    async with (
+        aiohttp.ClientSession(proxy.url) as plain,
+        aiohttp.ClientSession(f"https://127.0.0.1:{port}", connector=aiohttp.TCPConnector(ssl=known)) as http,
+    ):
+        # An idle one gives way to one by TLS, and the other way round.
+        async with Raw(proxy) as first:
+            running = await busy(http, ollama)
+            async with http.get("/health") as response:
+                assert response.status == 200
+            assert await first.closed()
+        idle, writer = await asyncio.open_connection("127.0.0.1", port, ssl=known)
+        async with plain.get("/health") as response:
+            assert response.status == 200
+        second = await busy(plain, ollama)
+        async with asyncio.timeout(5):
+            assert await idle.read() == b""
+        writer.close()
+        # Where all are busy, who comes by TLS is told so by TLS.
+        async with (
+            aiohttp.ClientSession(f"https://127.0.0.1:{port}") as other,
+            other.post("/v1/chat/completions", json=ASKED, ssl=known) as refused,
+        ):
+            assert (refused.status, refused.headers["connection"]) == (503, "close")
+            assert "max_connections under [server]" in json.dumps(await refused.json())
+        running.close()
+        second.close()
     assert await given_back(proxy)

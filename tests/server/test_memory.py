@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -18,9 +19,11 @@ from ollama_proxy import server
 from ollama_proxy.cli.status import accounts
 from ollama_proxy.policy.books import Books
 from ollama_proxy.server.keys import CLERK, ENGINE, MEMORY, RECORDER
+from ollama_proxy.server.malformed import Protocol
 from ollama_proxy.server.responses import pieces
 from ollama_proxy.server.routes import ROUTES
 from ollama_proxy.server.runs import FOLLOWED
+from ollama_proxy.translate import validate
 from tests.conftest import Proxy, Start
 from tests.fakes.ollama import FakeOllama
 
@@ -223,6 +226,74 @@ async def test_where_the_system_has_no_memory_left_only_that_request_fails(
             assert (await response.json())["error"]["code"] == "server_is_overloaded"
         async with http.post("/v1/chat/completions", json=ASKED) as response:
             assert response.status == 200
+    assert await given_back(proxy)
+
+
+async def test_a_body_that_is_half_here_keeps_the_rest_for_itself(start_proxy: Start, ollama: FakeOllama) -> None:
+    # About 3 MB each, of 5.5.
+    proxy = await start(start_proxy, ollama, 'memory = "6MiB"')
+    body = json.dumps({**BIG, "messages": [{"role": "user", "content": "a" * 600_000}]}).encode()
+    async with Raw(proxy) as first, Raw(proxy) as second:
+        await first.send(chat_head(len(body)), body[:400_000])
+        await wait_for(lambda: proxy.app[MEMORY].held >= 5 * len(body) * 0.99)
+        await second.send(chat_head(len(body)))
+        # Before a byte of it was sent.
+        assert (await second.answer())[0] == 503
+        await first.send("", body[400_000:])
+        assert (await first.answer())[0] == 200
+    assert await given_back(proxy)
+
+
+async def test_where_memory_ends_in_a_thread_only_that_request_fails(
+    start_proxy: Start, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await start(start_proxy, ollama)
+    decode = validate.decode
+
+    def none_left(body: bytes, *args: Any) -> Any:
+        if b"too much" in body:
+            assert threading.current_thread() is not threading.main_thread()
+            raise MemoryError
+        return decode(body, *args)
+
+    monkeypatch.setattr(validate, "decode", none_left)
+    large = {**BIG, "user": "too much"}
+    async with aiohttp.ClientSession(proxy.url) as http:
+
+        async def ask(body: Any) -> int:
+            async with http.post("/v1/chat/completions", json=body) as response:
+                return response.status
+
+        assert await asyncio.gather(ask(large), ask(BIG), ask(ASKED)) == [503, 200, 200]
+    assert await given_back(proxy)
+
+
+@pytest.mark.parametrize("when", ["in the head", "in the body", "at the end"])
+async def test_where_memory_ends_in_a_callback_of_a_connection_only_that_connection_ends(
+    start_proxy: Start, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    proxy = await start(start_proxy, ollama)
+    received = Protocol.data_received
+    marks = {"in the head": b"POST", "in the body": b"half", "at the end": b"tail"}
+
+    def none_left(self: Protocol, data: bytes) -> None:
+        if b"GET" not in data and marks[when] in data:
+            raise MemoryError
+        received(self, data)
+
+    monkeypatch.setattr(Protocol, "data_received", none_left)
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    async with Raw(proxy) as raw, Raw(proxy) as other:
+        for piece in (chat_head(300_000), "a" * 100_000, "half", "a" * 100_000, "tail"):
+            with suppress(ConnectionError):
+                await raw.send(piece)
+            await asyncio.sleep(0.02)
+        with suppress(ConnectionError):
+            await raw.closed()
+        await other.send("GET /health HTTP/1.1\nHost: localhost\n\n")
+        assert (await other.answer())[0] == 200
+    assert any(isinstance(each, MemoryError) for each in told)
     assert await given_back(proxy)
 
 

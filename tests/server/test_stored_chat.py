@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import openai
 import pytest
 
 from ollama_proxy.policy.books import Books
+from ollama_proxy.server import stored_chat
 from ollama_proxy.server.answers import ANSWERS
 from ollama_proxy.server.keys import WALL
 from tests.conftest import Proxy, Start
@@ -288,6 +290,54 @@ async def test_a_store_that_fails_at_the_end_spoils_no_answer(setup: Setup, stre
 
 
 # --- answers of servers that speak the same wire -------------------------------------------------------------------
+
+
+# --- what is too long ------------------------------------------------------------------------------------------------
+
+
+async def check_not_kept(setup: Setup, asked: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture) -> bytes:
+    """Ask, and check that the answer is whole, that nothing of it is kept, and that the log says why; return it."""
+    async with setup.http.post(PATH, json={**asked, "messages": HELLO, "store": True}) as response:
+        assert response.status == 200
+        data = await response.read()
+        # The head of a stream may be sent before its length is known.
+        assert asked["stream"] or response.headers["x-oproxy-ignored"] == "store"
+    if asked["stream"]:
+        assert data.endswith(b"data: [DONE]\n\n")
+    id = documents(data)[0]["id"] if asked["stream"] else json.loads(data)["id"]
+    assert await listed(setup) == []
+    for path in (f"{PATH}/{id}", f"{PATH}/{id}/messages"):
+        assert (await get(setup.http, path))[0] == 404
+    assert [each for each in caplog.messages if "is not kept" in each and why in each]
+    return data
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_too_long_is_given_and_nothing_of_it_is_kept(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    monkeypatch.setattr(stored_chat, "LARGEST", 400)
+    setup.ollama.play("/api/chat", [*[record("word ") for _ in range(40)], DONE])
+    data = await check_not_kept(setup, {"model": "smollm2", "stream": stream}, "more than 400 bytes", caplog)
+    assert data.count(b"word") == 40
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_passes_and_is_too_long_is_given_and_nothing_of_it_is_kept(
+    lab: tuple[Setup, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    monkeypatch.setattr(stored_chat, "LARGEST", 200)
+    await check_not_kept(lab[0], {"model": "small", "stream": stream}, "more than 200 bytes", caplog)
+
+
+async def test_a_stream_for_which_there_is_no_memory_is_given_and_nothing_of_it_is_kept(
+    setup: Setup, lab: tuple[Setup, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stored_chat, "LARGEST", 10**12)
+    monkeypatch.setattr(stored_chat, "EVENT", 10**11)
+    for each, model in ((setup, "smollm2"), (lab[0], "small")):
+        caplog.clear()
+        await check_not_kept(each, {"model": model, "stream": True}, "memory under [server]", caplog)
 
 
 @pytest.fixture
