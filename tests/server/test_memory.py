@@ -391,9 +391,9 @@ async def test_a_streamed_answer_that_outgrows_the_memory_ends_with_an_error(
     proxy = await start(start_proxy, ollama, "memory = 60000")
     ollama.play("/api/generate", [{"response": "a" * 100, "done": False}] * 100, hold_after=100)
     async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
-        stream = await client.completions.create(model="smollm2", prompt="Hi", stream=True)
+        # Where all pieces come at once, nothing has been sent yet.
         with pytest.raises(openai.APIError, match="memory under"):
-            async for _ in stream:
+            async for _ in await client.completions.create(model="smollm2", prompt="Hi", stream=True):
                 pass
     assert "answer_too_large" in proxy.said[-1]
     assert await given_back(proxy)
