@@ -279,6 +279,9 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, mode)
         os.replace(name, target)
-    except BaseException:
+    except BaseException as exc:
         os.unlink(name)
+        if isinstance(exc, OSError) and exc.filename is None:
+            # What fails while writing, a full disk above all, does not say where.
+            exc.filename = str(path)
         raise

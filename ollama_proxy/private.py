@@ -106,8 +106,11 @@ def replace_private(path: Path, data: bytes) -> None:
         with os.fdopen(number, "wb") as file:
             file.write(data)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as exc:
         os.unlink(name)
+        if isinstance(exc, OSError) and exc.filename is None:
+            # What fails while writing, a full disk above all, does not say where.
+            exc.filename = str(path)
         raise
 
 

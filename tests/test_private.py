@@ -6,6 +6,8 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from ollama_proxy import daemon
 from ollama_proxy.account import Entry
 from ollama_proxy.cli import logs_table, repl, resume
+from ollama_proxy.configfile import write_atomically
 from ollama_proxy.private import check_folder, check_link, make_folder, open_private, opener, replace_private
 from ollama_proxy.recorder import Record, Recorder
 from ollama_proxy.recorder.rotating import Caps, Rotating
@@ -128,6 +131,29 @@ def test_a_file_is_replaced_as_a_whole_and_a_link_in_its_place_too(tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No byte can be written to any file."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [lambda path: replace_private(path, b"x"), lambda path: write_atomically(path, "x")])
+def test_what_cannot_be_written_is_named_and_leaves_nothing_behind(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    with pytest.raises(OSError, match="File too large") as caught, full_disk():
+        write(path)
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.glob("*config*"))
+
+
 # --- the program's own files --------------------------------------------------------------------------------------
 
 ENTRY = Entry(id="req_1", at=1000.0, endpoint="/v1/chat/completions", status=200)
@@ -149,8 +175,8 @@ def test_a_link_in_the_logs_folder_is_not_written_through(tmp_path: Path, precio
     recorder.record(Record(entry=ENTRY, method="POST", path="/", request=b"{}"))
     recorder.flush()
     assert "is a link" in recorder.state.error
-    assert recorder.state.dropped == 1
-    # Once the link is gone, all goes on, and what was lost is said.
+    assert (recorder.state.waiting, recorder.state.dropped) == (1, 0)
+    # Once the link is gone, all goes on, and nothing is lost.
     (folder / "requests.jsonl").unlink()
     recorder.record(Record(entry=ENTRY, method="POST", path="/", request=b"{}"))
     recorder.close()
