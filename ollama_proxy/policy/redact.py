@@ -153,10 +153,10 @@ HARMLESS = frozenset(
 STEP = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9._~%+=-]{24,}")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,60}://[^\s\"'<>|`]+")
 # `password=…` as libpq writes it, `'password': '…'` as Python does; with quotes, or up to the next space. The name may
-# begin and go on with other words.
+# begin and go on with other words. What is hidden already stays as it is.
 KEYWORD = re.compile(
     r"(?i)(?P<name>(?:pass(?:word|wd|phrase|file)?|pwd|secret|token|api[-_]?key|sslkey|credentials?|authorization)"
-    r"[\w.-]{0,100}[\"']?\s*+[=:]\s*)(?P<value>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\s,;)}\]&]+)"
+    r"[\w.-]{0,100}[\"']?\s*+[=:]\s*)(?P<value>\(hidden\)|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^\s,;)}\]&]+)"
 )
 # A host with an @ is the rest of a password with one that should have been escaped.
 QUOTED = re.compile(r"(?<=[\"'])[^\"'\s]+@(?=[^\"'\s@]*[\"'])")

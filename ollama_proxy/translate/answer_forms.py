@@ -36,6 +36,7 @@ _BROKEN = (msgspec.MsgspecError, ValueError, RecursionError)
 class _Whole(Struct):
     choices: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    results: Raw | UnsetType = UNSET
 
 
 class _Said(Struct):
@@ -54,6 +55,7 @@ _whole = msgspec.json.Decoder(_Whole).decode
 _chat = msgspec.json.Decoder(list[_Said]).decode
 _texts = msgspec.json.Decoder(list[_Text]).decode
 _vectors = msgspec.json.Decoder(list[_Vector]).decode
+_judgements = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 
 
 def read_answer(body: bytes, path: str, *, asked: str, backend: str, inputs: int | None = None) -> bytes:
@@ -67,7 +69,7 @@ def read_answer(body: bytes, path: str, *, asked: str, backend: str, inputs: int
         if not body.isascii():
             body.decode()  # msgspec leaves the strings it skips unchecked
         whole = _whole(body)
-        if whole.choices is UNSET and whole.data is UNSET:
+        if whole.choices is UNSET and whole.data is UNSET and whole.results is UNSET:
             raise told_error(_any(body), asked=asked, backend=backend) or unreadable(body, backend)
         if not _holds(whole, path, inputs):
             raise unreadable(body, backend)
@@ -83,6 +85,8 @@ def _holds(whole: _Whole, path: str, inputs: int | None) -> bool:
         return len(vectors) == (inputs or len(vectors) or 1) and all(
             _is_vector(bytes(each.embedding)) for each in vectors
         )
+    if path == "/moderations":
+        return bool(_judgements(whole.results if isinstance(whole.results, Raw) else b"[]"))
     choices = whole.choices if isinstance(whole.choices, Raw) else b"[]"
     return bool(_chat(choices) if path == "/chat/completions" else _texts(choices))
 
@@ -178,7 +182,7 @@ class _Head(Struct):
 
 def _gathered(body: bytes, path: str, asked: str, backend: str) -> bytes:
     """Return the document that a stream amounts to. Raises what ended it, and what only one choice can be read of."""
-    if path == "/embeddings":
+    if path in ("/embeddings", "/moderations"):
         raise unreadable(body, backend)
     chat = path == "/chat/completions"
     choice = ChatChoice(top_logprobs=20) if chat else TextChoice(top_logprobs=5)

@@ -292,7 +292,7 @@ def test_no_line_of_a_traceback_can_be_taken_for_one_of_the_log() -> None:
     shown = LogFormat("%(levelname)s %(message)s").format(record).splitlines()
     assert shown[0] == "ERROR oh"
     assert all(line.startswith("    ") for line in shown[1:])
-    assert "    ERROR second postgresql://u:[redacted]@h/x?password=[redacted]" in shown
+    assert "    ERROR second postgresql://(hidden)@h/x?password=(hidden)" in shown
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii:strict"])

@@ -205,8 +205,9 @@ async def test_the_password_in_the_url_is_never_said(clock: Clock) -> None:
     limiter = RedisLimiter("redis://ann:secret@127.0.0.1:1/0", clock=clock, say=said.append)
     assert (await limiter.admit([requests(2)])).refused is None
     await limiter.aclose()
-    assert said[0].startswith("limits: redis://127.0.0.1:1 does not answer (")
+    assert said[0].startswith("limits: redis://(hidden)@127.0.0.1:1/0 does not answer (")
     assert "secret" not in said[0]
+    assert "ann" not in said[0]
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "rediss://127.0.0.1:1", "valkey://127.0.0.1:1", "unix:///no/s"])

@@ -447,3 +447,17 @@ def test_no_text_takes_more_time_than_its_length_is_worth(pile: str) -> None:
         redact_foreign(whole)
         redact_url(whole)
         url_secrets(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("at postgresql://u:secret@h/x?password=secret", "at postgresql://(hidden)@h/x?password=(hidden)"),
+        ("host=h password=secret port=1", "host=h password=(hidden) port=1"),
+        ("failed: password='a b' x", "failed: password=(hidden) x"),
+        ("{'password': 'secret'}", "{'password': (hidden)}"),
+    ],
+)
+def test_what_is_hidden_already_is_not_hidden_again(text: str, hidden: str) -> None:
+    assert redact_foreign(text) == hidden
+    assert redact_foreign(hidden) == hidden

@@ -329,7 +329,9 @@ async def test_a_backend_that_has_openais_own_model_is_passed_the_request(start_
     result = {"id": "modr-7", "model": "omni-moderation-latest", "results": [{"flagged": True}]}
     async with fake_openai() as lab:
         lab.models = [{"id": "omni-moderation-latest", "object": "model", "created": 1, "owned_by": "openai"}]
-        lab.script("/moderations", Passed(body=result), Passed(status=400, body={"error": {"message": "No."}}))
+        odd = [Passed(body=body) for body in ({}, {"results": []}, {"results": [1]}, {"choices": []})]
+        refused = Passed(status=400, body={"error": {"message": "No."}})
+        lab.script("/moderations", Passed(body=result), refused, *odd)
         proxy = await start_proxy(f'[backends.lab]\ntype = "openai"\nurl = "{lab.url}"\n')
         async with aiohttp.ClientSession(proxy.url) as http:
             async with http.post("/v1/moderations", json={"input": "a", "new": 1}) as response:
@@ -337,5 +339,8 @@ async def test_a_backend_that_has_openais_own_model_is_passed_the_request(start_
                 assert response.headers["x-oproxy-moderation"] == "passed/omni-moderation-latest"
             async with http.post("/v1/moderations", json={"input": "a"}) as response:
                 assert (response.status, (await response.json())["error"]["message"]) == (400, "No.")
+            for _ in odd:
+                async with http.post("/v1/moderations", json={"input": "a"}) as response:
+                    assert response.status == 502
         sent = [call.body for call in lab.calls if call.path == "/moderations"]
     assert sent[0] == {"input": "a", "new": 1, "model": "omni-moderation-latest"}
