@@ -72,6 +72,7 @@ FORMATS = (
     KeyFormat("Google", rb"AIza", rb"[A-Za-z0-9_-]{35,}"),
     KeyFormat("GitHub", rb"gh[pousr]_", rb"[A-Za-z0-9]{36,}"),
     KeyFormat("GitHub, fine-grained", rb"github_pat_", rb"[A-Za-z0-9_]{36,}"),
+    KeyFormat("GitLab", rb"glpat-", rb"[A-Za-z0-9_-]{20,}"),
     KeyFormat("xAI", rb"xai-", rb"[A-Za-z0-9]{40,}"),
     KeyFormat("Perplexity", rb"pplx-", rb"[A-Za-z0-9]{40,}"),
     KeyFormat("Replicate", rb"r8_", rb"[A-Za-z0-9]{30,}"),
@@ -99,7 +100,7 @@ TOKEN = (
 # so comes first: this is looked for in every body that is recorded.
 RUN = "(?=[A-Za-z0-9_-]{8})"
 SIGN = (
-    rf"_{RUN}(?:(?<=hf_|r8_)|(?<=gsk_)|(?<=gh[pousr]_)|(?<=github_pat_))|-{RUN}(?:(?<=sk-)|(?<=xai-)|(?<=pplx-)|(?<=xox[abeoprs]-))"
+    rf"_{RUN}(?:(?<=hf_|r8_)|(?<=gsk_)|(?<=gh[pousr]_)|(?<=github_pat_))|-{RUN}(?:(?<=sk-)|(?<=glpat-)|(?<=xai-)|(?<=pplx-)|(?<=xox[abeoprs]-))"
     r"|z(?<=AIz)a|J(?<=eyJ)|K(?:(?<=AK)IA|(?<=PRIVATE K)EY)"
 )
 SIGNS, TEXT_SIGNS = re.compile(SIGN.encode()), re.compile(SIGN, re.ASCII)

@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from ..errors import ContextTooLong, Invalid, NotFound, Overloaded
-from ..events import Event
+from ..events import Event, Fail
 from ..model import Ask
 from ..policy.books import Books
 from ..policy.memory import body_cost, items_cost
@@ -399,11 +399,15 @@ async def keep_conversation(app: web.Application, prepared: Prepared, size: int)
 
 
 async def finished(app: web.Application, prepared: Prepared, target: Target, books: Books) -> bytes:
-    """Answer a request that does not ask for a stream, and keep the response; return it as JSON."""
+    """Answer a request that does not ask for a stream, and keep the response; return it as JSON. An answer that
+    broke off is kept as one that failed, and its error is raised: SDKs do not look at the status of a response."""
     events, writer, work = await answered_whole(app, prepared, target, books), prepared.writer, app[WORKERS].run
     await work(books.answer, writer.feed, events)
     await work(books.answer, writer.flush)
     await keep(app, prepared, books)
+    match events[-1] if events else None:
+        case Fail(error=error):
+            raise error
     return await work(books.answer, msgspec.json.encode, writer.response)
 
 

@@ -230,7 +230,9 @@ async def drain(runner: web.AppRunner, grace: float, ending: Ending, leaving: Ca
     try:
         await asyncio.wait({done, urgent}, timeout=SETTLE, return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
-            leaving(len(server.connections))
+            # The last answer may have ended in this moment.
+            if busy := len(server.connections):
+                leaving(busy)
             await asyncio.wait({done, urgent}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         if not done.done() and (cut := runner.app.get(CUT)) is not None:
             cut.set()

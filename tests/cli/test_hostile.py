@@ -406,16 +406,16 @@ async def store_everything(http: aiohttp.ClientSession) -> Stored:
             "/v1/conversations", {"metadata": {text[:60]: text[:500]}, "items": [{"role": "user", "content": text}]}
         )
     for tag in TAGS:
-        body = {"model": "smollm2", "stream": True, "messages": [{"role": "user", "content": tag}]}
-        await send("/v1/chat/completions", body, {"x-oproxy-tag": tag, "user-agent": tag})
-    lines = [
+        chat = {"model": "smollm2", "stream": True, "messages": [{"role": "user", "content": tag}]}
+        await send("/v1/chat/completions", chat, {"x-oproxy-tag": tag, "user-agent": tag})
+    lines: list[dict[str, Any]] = [
         {"custom_id": text or "e", "method": "POST", "url": "/v1/chat/completions",
          "body": {"model": model, "messages": [{"role": "user", "content": text}]}}
         for text in (*HOSTILE, ALL) for model in ("smollm2", "broken")
     ]  # fmt: skip
     for number, line in enumerate(lines):
         line["custom_id"] = f"{number}{line['custom_id']}"
-    wrong = [
+    wrong: list[Any] = [
         *({**line, "url": ALL, "method": ALL} for line in lines[:5]),
         ALL,
         {ALL: ALL},
@@ -430,7 +430,8 @@ async def store_everything(http: aiohttp.ClientSession) -> Stored:
             "metadata": {ALL[:60]: ALL[:500]},
         }
         stored.batches.append((await send("/v1/batches", asked)).get("id", ""))
-    return Stored(*([each for each in ids if each] for ids in stored[:4]), stored.content)  # type: ignore[arg-type]
+    keys, files, batches, responses = ([each for each in ids if each] for ids in stored[:4])
+    return Stored(keys, files, batches, responses, stored.content)
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ async def test_where_memory_ends_in_a_thread_only_that_request_fails(
             async with http.post("/v1/chat/completions", json=body) as response:
                 return response.status
 
-        assert await asyncio.gather(ask(large), ask(BIG), ask(ASKED)) == [503, 200, 200]
+        assert list(await asyncio.gather(ask(large), ask(BIG), ask(ASKED))) == [503, 200, 200]
     assert await given_back(proxy)
 
 

@@ -329,7 +329,8 @@ async def test_a_backend_that_has_openais_own_model_is_passed_the_request(start_
     result = {"id": "modr-7", "model": "omni-moderation-latest", "results": [{"flagged": True}]}
     async with fake_openai() as lab:
         lab.models = [{"id": "omni-moderation-latest", "object": "model", "created": 1, "owned_by": "openai"}]
-        odd = [Passed(body=body) for body in ({}, {"results": []}, {"results": [1]}, {"choices": []})]
+        bodies: list[dict[str, Any]] = [{}, {"results": []}, {"results": [1]}, {"choices": []}]
+        odd = [Passed(body=body) for body in bodies]
         refused = Passed(status=400, body={"error": {"message": "No."}})
         lab.script("/moderations", Passed(body=result), refused, *odd)
         proxy = await start_proxy(f'[backends.lab]\ntype = "openai"\nurl = "{lab.url}"\n')

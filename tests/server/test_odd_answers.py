@@ -423,10 +423,11 @@ async def test_fewer_vectors_than_texts_are_no_answer(start: Any) -> None:
     for kind, answer in (("openai", VECTORS), ("ollama", O_VECTORS)):
         setup: Setup = await start(kind)
         setup.server.answer = http(dumped(answer))
-        for name, ask in (
+        questions: tuple[tuple[str, Callable[[], Awaitable[Any]]], ...] = (
             ("openai", lambda: setup.sdk.openai.embeddings.create(model=MODEL, input=["a", "b"])),  # noqa: B023
             ("ollama", lambda: setup.sdk.ollama.embed(MODEL, ["a", "b"])),  # noqa: B023
-        ):
+        )
+        for name, ask in questions:
             with pytest.raises(ERRORS[name]):
                 await ask()
         assert len((await setup.sdk.ollama.embed(MODEL, ["a"])).embeddings) == 1

@@ -12,6 +12,7 @@ import aiohttp
 import openai
 import pytest
 
+from ollama_proxy.server.keys import ACCOUNTS
 from tests import shapes
 from tests.conftest import Start
 from tests.fakes.ollama import FakeOllama
@@ -614,3 +615,15 @@ async def test_a_refused_schema_is_named_as_this_api_calls_it(setup: Setup) -> N
     tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "x"}}}}
     status, body, _ = await setup.post("/v1/responses", {"model": "smollm2", "input": "Hi", "tools": [tool]})
     assert (status, body["error"]["param"]) == (400, "tools[0].parameters")
+
+
+async def test_an_answer_that_breaks_off_is_an_error_that_sdks_raise_and_is_kept_as_failed(setup: Setup) -> None:
+    setup.ollama.play("/api/chat", [record("Hal")])
+    async with setup.http.post("/v1/responses", json={"model": "smollm2", "input": "Hi"}) as response:
+        assert response.status == 502
+        assert "without finishing it" in (await response.json())["error"]["message"]
+    objects = setup.proxy.app[ACCOUNTS].store
+    assert objects is not None
+    page = await asyncio.to_thread(objects.objects.page, "response", owner=None)
+    assert page is not None
+    assert [thing.status for thing in page.data] == ["failed"]
