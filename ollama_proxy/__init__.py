@@ -24,14 +24,16 @@ Layers; a module imports only from lower ones:
    `events`      the hub's answers: Text, Thinking, ToolStart, Finish, Usage …
    `framing`     bytes ⇄ records: NDJSON and SSE
    `strict`      what OpenAI's strict mode asks of a schema
-   `tasks`       background work with an owner
+   `tasks`       background work with an owner; `workers` runs what is large in threads, what is small at once
    `private`     files for their owner alone: how anything is opened to be written
 2  `translate/`  wire JSON ⇄ hub, one module per wire shape; `shapes` declares the requests, `validate` checks them
-   `policy/`     decisions: which model (`route`), what to emulate (`plan`), who may call (`address`, `credentials`),
-                 how much (`limit`, `rates`, `budget`), who is next (`fair`), what is hidden (`redact`), how
+   `policy/`     decisions: which model (`route`), what to emulate (`plan`), which part of a schema a grammar takes
+                 (`grammar`, `regex`), which result belongs to which call (`pairs`), who may call (`address`,
+                 `credentials`, `guesses`), how much (`limit`, `rates`, `budget`), how much memory and time (`memory`,
+                 `pace`, `crowd`), who is next (`fair`), when to try again (`backoff`), what is hidden (`redact`), how
                  text from outside is written (`printable`), who judges texts (`guard`); `books`
 3  `settings`    the settings in force, each with where it came from; `check` tells what is wrong with them
-   `sections`    every setting, declared once; `declared` tells what can be read from that
+   `sections`    every setting, declared once, with what it protects; `declared` tells what can be read from that
    `protection`  what a changed config may not weaken by accident, and what `serve` refuses
    `configfile`  the TOML file: lines of keys, changes that keep comments
    `tokens`, `assets`         tiktoken and package data; never the network
@@ -69,7 +71,9 @@ Invariants:
 - A row of the ledger is committed before the last byte of its answer is sent, unless the user wants it otherwise.
 - Keys are kept as digests; no key, prompt or body is in an error or in the daemon's log.
 - What is kept for a client belongs to its key; to all others it is not there.
-- What is reserved (limits, budgets, a turn) is settled once, however the request ends.
+- What is reserved (limits, budgets, memory, a turn) is settled once, however the request ends.
+- Work that grows with the input runs in `workers` once the input is large, never on the event loop.
+- Text from outside is written to a terminal, a log, a CSV file or a shell by the functions of `policy/printable` alone.
 """
 
 __version__ = "0.1.0"
